@@ -1,0 +1,95 @@
+"""Argument checks shared by the operators, and what all of them register alike."""
+
+from typing import Any, NoReturn
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+
+from dfops import _extension
+
+DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
+CLIP_AXES = "(B, T, C, H, W)"
+
+
+def check_floating(**tensors: Any) -> None:
+    """Every argument is a floating-point tensor on a device that has kernels."""
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+        if value.dtype not in DTYPES:
+            raise TypeError(f"{name} must be float64, float32, bfloat16 or float16, got {value.dtype}")
+        _extension.require_kernels_for(value.device)
+    if not torch.compiler.is_compiling() and forward_ad._current_level >= 0:
+        for name, value in tensors.items():
+            if forward_ad.unpack_dual(value).tangent is not None:
+                raise NotImplementedError(f"{name} carries a forward-mode tangent; dfops differentiates backward only")
+
+
+def check_clip(**tensors: Tensor) -> None:
+    for name, value in tensors.items():
+        if value.dim() != 5:
+            raise ValueError(f"{name} must be {CLIP_AXES}, got shape {tuple(value.shape)}")
+
+
+def check_like(model_name: str, model: Tensor, **tensors: Tensor) -> None:
+    """Every argument has the shape, dtype and device of `model`."""
+    for name, value in tensors.items():
+        if value.shape != model.shape:
+            raise ValueError(
+                f"{name} must have the shape of {model_name}, {tuple(model.shape)}, got {tuple(value.shape)}"
+            )
+        check_kind(model_name, model, **{name: value})
+
+
+def check_kind(model_name: str, model: Tensor, **tensors: Tensor) -> None:
+    """Every argument has the dtype and device of `model`."""
+    for name, value in tensors.items():
+        if value.dtype != model.dtype:
+            raise TypeError(f"{name} must have the dtype of {model_name}, {model.dtype}, got {value.dtype}")
+        check_device(model_name, model, **{name: value})
+
+
+def check_device(model_name: str, model: Tensor, **tensors: Tensor) -> None:
+    for name, value in tensors.items():
+        if value.device != model.device:
+            raise ValueError(f"{name} must be on the device of {model_name}, {model.device}, got {value.device}")
+
+
+def autocast_to_widest(*tensors: Tensor) -> tuple[Tensor, ...]:
+    """Under autocast, all tensors in the widest dtype among them (as torch.add does); otherwise unchanged."""
+    if not torch.is_autocast_enabled(tensors[0].device.type):
+        return tensors
+    widest = tensors[0].dtype
+    for tensor in tensors[1:]:
+        widest = torch.promote_types(widest, tensor.dtype)
+    return tuple(tensor.to(widest) for tensor in tensors)
+
+
+def is_channels_last(clip: Tensor) -> bool:
+    """The layout in which kernels return what they compute from `clip`; mirrors clip_layout in csrc/common/tensor.h."""
+    b, t, c, h, w = clip.shape
+
+    def has(strides: tuple[int, ...]) -> bool:
+        return all(n <= 1 or have == want for n, have, want in zip(clip.shape, clip.stride(), strides, strict=True))
+
+    frame = c * h * w
+    contiguous = has((t * frame, frame, h * w, w, 1))
+    return not contiguous and has((t * frame, frame, 1, w * c, c))
+
+
+def new_clip(model: Tensor, shape: tuple[int, ...], channels_last: bool) -> Tensor:
+    """Uninitialised clip in one of the two layouts, strides as the kernels set them."""
+    b, t, c, h, w = shape
+    frame = c * h * w
+    strides = (t * frame, frame, 1, w * c, c) if channels_last else (t * frame, frame, h * w, w, 1)
+    return model.new_empty_strided(shape, strides)
+
+
+def forbid_second_derivative(backward_operator: str) -> None:
+    """Without a formula of its own, differentiating a backward operator would quietly give None."""
+
+    def refuse(ctx: Any, *grads: Tensor) -> NoReturn:
+        raise NotImplementedError(f"dfops::{backward_operator} has no second derivative")
+
+    torch.library.register_autograd(f"dfops::{backward_operator}", refuse)

@@ -1,0 +1,72 @@
+"""Gate of features by two attention maps, the common last step of DDL's MSA and STIL's TIM."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dfops.ops._checks import autocast_to_widest, check_device, check_floating, check_like, forbid_second_derivative
+
+
+def inconsistency_gate(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: Tensor | float) -> Tensor:
+    """Gate features by the mean of two centred sigmoids, in one pass.
+
+    out = x + gamma * x * (1/2 (sigmoid(vertical) - 1/2) + 1/2 (sigmoid(horizontal) - 1/2))
+
+    Args:
+        x: features of any shape, floating point.
+        vertical, horizontal: values before the sigmoid; shape, dtype and device of x. Under autocast the three are
+            brought to the widest dtype among them.
+        gamma: a learned gate (one element, any floating dtype, device of x) or a number.
+
+    Returns:
+        Shape, dtype and memory layout of x.
+
+    Raises:
+        ValueError: a shape or device other than the ones above.
+        TypeError: a dtype other than the ones above, or no tensor.
+
+    Differentiable in all four; the sum for gamma has a fixed order, so it is deterministic.
+
+    Source: DDL, IEEE TIFS 2023, the unified inconsistency of the MSA module; STIL, arXiv:2109.01860, TIM (gamma = 1).
+    """
+    check_floating(x=x, vertical=vertical, horizontal=horizontal)
+    x, vertical, horizontal = autocast_to_widest(x, vertical, horizontal)
+    check_like("x", x, vertical=vertical, horizontal=horizontal)
+    if isinstance(gamma, Tensor):
+        check_floating(gamma=gamma)
+        check_device("x", x, gamma=gamma)
+        if gamma.numel() != 1:
+            raise ValueError(f"gamma must have one element, got shape {tuple(gamma.shape)}")
+        return torch.ops.dfops.inconsistency_gate(x, vertical, horizontal, gamma, 1.0)
+    return torch.ops.dfops.inconsistency_gate(x, vertical, horizontal, None, float(gamma))
+
+
+@torch.library.register_fake("dfops::inconsistency_gate")
+def _(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: Tensor | None, scale: float) -> Tensor:
+    return torch.empty_like(x)
+
+
+@torch.library.register_fake("dfops::_inconsistency_gate_backward")
+def _(
+    grad: Tensor, x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: Tensor | None, scale: float
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    accumulated = torch.float64 if x.dtype == torch.float64 else torch.float32
+    return torch.empty_like(x), torch.empty_like(x), torch.empty_like(x), x.new_empty(1, dtype=accumulated)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, vertical, horizontal, gamma, scale = inputs
+    ctx.save_for_backward(x, vertical, horizontal, gamma)
+    ctx.scale = scale
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, vertical, horizontal, gamma = ctx.saved_tensors
+    grads = torch.ops.dfops._inconsistency_gate_backward(grad, x, vertical, horizontal, gamma, ctx.scale)
+    grad_gamma = None if gamma is None else grads[3].to(gamma.dtype).reshape(gamma.shape)
+    return grads[0], grads[1], grads[2], grad_gamma, None
+
+
+torch.library.register_autograd("dfops::inconsistency_gate", _backward, setup_context=_setup_context)
+forbid_second_derivative("_inconsistency_gate_backward")

@@ -1,0 +1,8 @@
+// The torch-free kernel headers as a module for NumPy; compiled by the test session, never shipped.
+#include <pybind11/pybind11.h>
+
+void bind_inconsistency_gate(pybind11::module_& m);
+
+PYBIND11_MODULE(dfops_kernels, m) {
+  bind_inconsistency_gate(m);
+}
