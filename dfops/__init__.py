@@ -10,9 +10,15 @@ _extension.load()
 from dfops import reference  # noqa: E402
 from dfops.ops.inconsistency_gate import inconsistency_gate  # noqa: E402
 
+
+def cuda_loaded() -> bool:
+    """Whether CUDA kernels are at hand; `python -m dfops.info` says why not."""
+    return _extension.cuda_loaded
+
+
 try:
     __version__ = version("dfops")
 except PackageNotFoundError:  # a source tree on sys.path that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__", "inconsistency_gate", "reference"]
+__all__ = ["__version__", "cuda_loaded", "inconsistency_gate", "reference"]
