@@ -9,6 +9,7 @@ _extension.load()
 # the libraries must be loaded before fake kernels and autograd formulas can be registered
 from dfops import reference  # noqa: E402
 from dfops.ops.inconsistency_gate import inconsistency_gate  # noqa: E402
+from dfops.ops.strip_pool import strip_pool  # noqa: E402
 
 
 def cuda_loaded() -> bool:
@@ -21,4 +22,4 @@ try:
 except PackageNotFoundError:  # a source tree on sys.path that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__", "cuda_loaded", "inconsistency_gate", "reference"]
+__all__ = ["__version__", "cuda_loaded", "inconsistency_gate", "reference", "strip_pool"]
