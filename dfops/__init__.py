@@ -9,10 +9,11 @@ _extension.load()
 # the libraries must be loaded before fake kernels and autograd formulas can be registered
 from dfops import reference  # noqa: E402
 from dfops.ops.inconsistency_gate import inconsistency_gate  # noqa: E402
+from dfops.ops.interframe_difference import interframe_difference, interframe_difference_sparse  # noqa: E402
 
 try:
     __version__ = version("dfops")
 except PackageNotFoundError:  # a source tree on sys.path that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__", "inconsistency_gate", "reference"]
+__all__ = ["__version__", "inconsistency_gate", "interframe_difference", "interframe_difference_sparse", "reference"]
