@@ -1,4 +1,4 @@
-"""Fused, differentiable operators for deepfake detection: `dfops.<operator>`, in plain torch `dfops.reference.<operator>`."""
+"""Fused, differentiable operators for deepfake detection, `dfops.<operator>`; in plain torch `dfops.reference.<operator>`."""
 
 from importlib.metadata import PackageNotFoundError, version
 
@@ -9,7 +9,13 @@ _extension.load()
 # the libraries must be loaded before fake kernels and autograd formulas can be registered
 from dfops import reference  # noqa: E402
 from dfops.ops.inconsistency_gate import inconsistency_gate  # noqa: E402
+from dfops.ops.interframe_difference import interframe_difference, interframe_difference_sparse  # noqa: E402
 from dfops.ops.strip_pool import strip_pool  # noqa: E402
+
+try:
+    __version__ = version("dfops")
+except PackageNotFoundError:  # a source tree on sys.path that was never installed
+    __version__ = "0+unknown"
 
 
 def cuda_loaded() -> bool:
@@ -17,9 +23,12 @@ def cuda_loaded() -> bool:
     return _extension.cuda_loaded
 
 
-try:
-    __version__ = version("dfops")
-except PackageNotFoundError:  # a source tree on sys.path that was never installed
-    __version__ = "0+unknown"
-
-__all__ = ["__version__", "cuda_loaded", "inconsistency_gate", "reference", "strip_pool"]
+__all__ = [
+    "__version__",
+    "cuda_loaded",
+    "inconsistency_gate",
+    "interframe_difference",
+    "interframe_difference_sparse",
+    "reference",
+    "strip_pool",
+]

@@ -35,3 +35,70 @@ def strip_pool(x: Tensor, weight: Tensor | None = None, *, axis: str, scales: Se
             mean = torch.stack(taps).sum(0)
         out.append(mean)
     return out
+
+
+def interframe_difference(
+    query: Tensor,
+    key: Tensor,
+    *,
+    num_keep: int | None = None,
+    mask_rule: str = "le",
+    normalize: bool = True,
+    eps: float = 1e-8,
+    min_variance: float = 0.0,
+) -> Tensor:
+    return _interframe_difference(query, key, num_keep, mask_rule, normalize, eps, min_variance)[0]
+
+
+def interframe_difference_sparse(
+    query: Tensor,
+    key: Tensor,
+    *,
+    num_keep: int | None = None,
+    normalize: bool = True,
+    eps: float = 1e-8,
+    min_variance: float = 0.0,
+) -> tuple[Tensor, Tensor]:
+    out, variance, threshold = _interframe_difference(query, key, num_keep, "le", normalize, eps, min_variance)
+    b, t, h, w = out.shape
+    num_keep = h if num_keep is None else num_keep
+    if h * w == 0:
+        return torch.full((b, num_keep), -1, device=out.device), out.new_zeros(b, t, num_keep)
+    survives = (variance > threshold[:, None]) | variance.isnan()
+    places = torch.arange(h * w, device=out.device)
+    positions = torch.where(survives, places, h * w).sort(1).values[:, :num_keep]
+    unused = positions == h * w
+    index = positions.masked_fill(unused, 0)[:, None].expand(b, t, num_keep)
+    values = out.flatten(2).gather(2, index).masked_fill(unused[:, None], 0)
+    return positions.masked_fill(unused, -1), values.masked_fill(threshold.isnan()[:, None, None], float("nan"))
+
+
+def _interframe_difference(
+    query: Tensor,
+    key: Tensor,
+    num_keep: int | None,
+    mask_rule: str,
+    normalize: bool,
+    eps: float,
+    min_variance: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """The dense map (B, T, H, W), the variances (B, H*W) and the thresholds (B,)."""
+    b, t, _, h, w = query.shape
+    wide = torch.promote_types(query.dtype, torch.float32)
+    query_unit, key_unit = (F.normalize(x.to(wide).flatten(3), dim=2, eps=1e-12) for x in (query, key))
+    s = -(query_unit * key_unit.sum(1, keepdim=True)).sum(2)
+    s = s + (s.clamp(min=-t) - s).detach()  # the clamp passes the gradient on
+    variance = (s - s[:, :1]).detach().var(1)
+    variance = torch.where(variance < min_variance, 0, variance)
+    if h * w == 0:
+        return s.unflatten(2, (h, w)).to(query.dtype), variance, variance.new_zeros(b)
+    threshold = variance.topk(h if num_keep is None else num_keep, dim=1).values[:, -1]
+    masked = variance <= threshold[:, None] if mask_rule == "le" else variance < threshold[:, None]
+    s = torch.where(masked[:, None], -t, s)
+    if normalize:
+        # argmax and argmin take the first of several; a masked position is a constant
+        high = s.gather(2, s.argmax(2, keepdim=True))
+        low = s.gather(2, s.argmin(2, keepdim=True))
+        low = torch.where(masked.any(1)[:, None, None], low.detach(), low)
+        s = (s - low) / (high - low + eps)
+    return s.unflatten(2, (h, w)).to(query.dtype), variance, threshold

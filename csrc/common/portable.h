@@ -20,6 +20,13 @@
 #define DFOPS_CLONES
 #endif
 
+// Parts of a CPU loop in functions of their own: inlined, or they would not follow the clone they are called from.
+#if defined(__GNUC__) && !defined(__CUDACC__)
+#define DFOPS_INLINE inline __attribute__((always_inline))
+#else
+#define DFOPS_INLINE inline
+#endif
+
 namespace dfops {
 
 // Half and bfloat16 accumulate in float.
