@@ -1,0 +1,24 @@
+"""Clips of face crops out of films: decoding, face boxes, crops."""
+
+from dfmodels.video.clips import Clip, NoFaceError, clip_frames, folder_clip_frames, read_clips
+from dfmodels.video.decode import Frame, VideoError, count_frames, read_frames
+from dfmodels.video.faces import BoxesFile, FaceDetector, Haar, WholeFrame, YuNet, crop_box, face_detector
+
+__all__ = [
+    "BoxesFile",
+    "Clip",
+    "FaceDetector",
+    "Frame",
+    "Haar",
+    "NoFaceError",
+    "VideoError",
+    "WholeFrame",
+    "YuNet",
+    "clip_frames",
+    "count_frames",
+    "crop_box",
+    "face_detector",
+    "folder_clip_frames",
+    "read_clips",
+    "read_frames",
+]

@@ -1,0 +1,98 @@
+"""Face boxes from a JSON file."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import unicodedata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfmodels.video.frame import Frame, VideoError
+
+Boxes = NDArray[np.float64]
+
+
+class BoxesFile:
+    """Face boxes read from a JSON file.
+
+    The file holds `{"12": [[x0, y0, x1, y1], ...], ...}`: frame numbers, counted from 0, to boxes in pixels of the
+    film as it is shown (x0 < x1 rightwards, y0 < y1 downwards); a fifth number is the score, 1 where it is missing. A
+    frame that is not listed has no box. For several films, `{"film.mp4": {"12": ...}, ...}` by file or folder name.
+
+    Raises:
+        ValueError: a file that is missing or has another form; file, key and expected form are named.
+    """
+
+    whole_frame = False
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.name = f"boxes:{os.fspath(path)}"
+        self.path = Path(path)
+        try:
+            content = json.loads(self.path.read_text("utf-8"))
+        except OSError as error:
+            raise ValueError(f"{self.path}: the boxes file cannot be read: {error.strerror or error}") from error
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{self.path}: expected a boxes file in JSON, got {error}") from error
+        if not isinstance(content, dict):
+            raise ValueError(f"{self.path}: expected an object of frame numbers to boxes, got {kind(content)}")
+        self._all: dict[int, Boxes] | None = None
+        self._films: dict[str, dict[int, Boxes]] = {}
+        if content and all(isinstance(value, dict) for value in content.values()):
+            for film, frames in content.items():
+                self._films[normal(film)] = self._frames(frames, f"film {film!r}, ")
+        else:
+            self._all = self._frames(content, "")
+
+    def detect(self, frame: Frame, path: str | os.PathLike[str]) -> Boxes:
+        """Boxes (N, 5) x0, y0, x1, y1, score of a frame.
+
+        Raises:
+            VideoError: the file lists several films and `path` is none of them.
+        """
+        frames = self._all
+        if frames is None:
+            # A path like `.` or `clips/..` has no name of its own.
+            film = normal(Path(path).name or Path(path).resolve().name)
+            if film not in self._films:
+                known = ", ".join(sorted(self._films)[:5])
+                raise VideoError(f"{os.fspath(path)}: {self.path} has no boxes for {film!r}, it lists {known}")
+            frames = self._films[film]
+        return frames.get(frame.index, np.empty((0, 5)))
+
+    def _frames(self, content: dict[str, Any], where: str) -> dict[int, Boxes]:
+        result = {}
+        for key, boxes in content.items():
+            place = f"{self.path}: {where}key {key!r}"
+            if not (key.isascii() and key.isdigit()):
+                raise ValueError(f"{place}: expected a frame number such as '12'")
+            if not isinstance(boxes, list):
+                raise ValueError(f"{place}: expected a list of boxes [[x0, y0, x1, y1], ...], got {kind(boxes)}")
+            result[int(key)] = np.array([read_box(box, place) for box in boxes], np.float64).reshape(-1, 5)
+        return result
+
+
+def read_box(box: Any, place: str) -> list[float]:
+    """Five finite numbers x0, y0, x1, y1, score."""
+    numbers = isinstance(box, list) and all(type(value) in (int, float) and math.isfinite(value) for value in box)
+    if not numbers or len(box) not in (4, 5):
+        raise ValueError(f"{place}: expected a box of four numbers [x0, y0, x1, y1], or five with its score, got {box}")
+    x0, y0, x1, y1, score = (float(value) for value in (*box, 1.0)[:5])
+    if x1 <= x0 or y1 <= y0:
+        raise ValueError(f"{place}: expected corners with x0 < x1 and y0 < y1, not width and height, got {box}")
+    return [x0, y0, x1, y1, score]
+
+
+def normal(name: str) -> str:
+    """One form of composed letters: file systems and editors differ in how they write an umlaut."""
+    return unicodedata.normalize("NFC", name)
+
+
+def kind(value: Any) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")

@@ -1,0 +1,232 @@
+"""Clips of face crops out of a film."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfmodels.video.decode import count_frames, iter_frames
+from dfmodels.video.faces import FaceDetector, check_margin, crop_square, face_detector, opencv
+from dfmodels.video.frame import Frame, VideoError
+from dfmodels.video.tracking import SELECT, choose_faces, follow
+
+__all__ = ["Clip", "NoFaceError", "clip_frames", "folder_clip_frames", "read_clips"]
+
+
+class NoFaceError(VideoError):
+    """A film in which the detector finds no face in any clip."""
+
+
+@dataclass(frozen=True, eq=False)
+class Clip:
+    """Face crops of neighbouring frames.
+
+    Attributes:
+        frames: crops resized to one size (T, H, W, 3), uint8 RGB, 0 to 255.
+        indices: frame numbers in the film (T).
+        times: presentation times in seconds (T).
+        boxes: the crops in pixels of the film (T, 4) int64: x0, y0, x1, y1, end exclusive.
+    """
+
+    frames: NDArray[np.uint8]
+    indices: tuple[int, ...]
+    times: tuple[float, ...]
+    boxes: NDArray[np.int64]
+
+    @property
+    def start(self) -> float:
+        """Time of the first frame in seconds."""
+        return self.times[0]
+
+    @property
+    def end(self) -> float:
+        """Time of the last frame in seconds."""
+        return self.times[-1]
+
+
+def clip_frames(num_frames_in_video: int, clip_length: int, num_clips: int | None = None) -> list[list[int]]:
+    """Frame numbers of the clips of a film: consecutive segments from frame 0 on.
+
+    An incomplete last segment is dropped unless it is the only one, which repeats its last frame. Of S segments,
+    `num_clips` N < S takes those at the centres of N equal parts: segment floor((i + 1/2) S / N) for i = 0..N-1.
+
+    Args:
+        num_frames_in_video: at least 1.
+        clip_length: frames of a clip T, at least 1.
+        num_clips: number of clips at most, None for all.
+
+    Returns:
+        One list of T ascending frame numbers per clip.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+    check_count("num_frames_in_video", num_frames_in_video)
+    check_count("clip_length", clip_length)
+    if num_clips is not None:
+        check_count("num_clips", num_clips)
+    segments = max(1, num_frames_in_video // clip_length)
+    taken = range(segments)
+    if num_clips is not None and num_clips < segments:
+        picked = [(2 * i + 1) * segments // (2 * num_clips) for i in range(num_clips)]
+    else:
+        picked = list(taken)
+    last = num_frames_in_video - 1
+    return [[min(s * clip_length + t, last) for t in range(clip_length)] for s in picked]
+
+
+def folder_clip_frames(first: int, last: int, clip_length: int) -> list[int]:
+    """Frame numbers of the clip that begins at a listed frame of a folder; behind the last frame it is repeated.
+
+    Args:
+        first: number of the listed frame.
+        last: number of the last frame of the folder, at least `first`.
+        clip_length: frames of a clip T, at least 1.
+
+    Returns:
+        T ascending frame numbers.
+
+    Raises:
+        ValueError: `last` below `first`, or a clip length below 1.
+    """
+    check_count("clip_length", clip_length)
+    if last < first:
+        raise ValueError(f"last must be at least first = {first}, got {last}")
+    return [min(first + t, last) for t in range(clip_length)]
+
+
+def read_clips(
+    path: str | os.PathLike[str],
+    *,
+    num_frames: int,
+    size: int | tuple[int, int],
+    faces: FaceDetector | str | None = None,
+    num_clips: int | None = None,
+    margin: float = 1.3,
+    select: str = "largest",
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[Clip]:
+    """Read the clips of `clip_frames` out of a film, cropped to one face each.
+
+    The film is streamed once, up to the last frame needed; one clip of frames is in memory. The face of a clip is
+    chosen by `select`, followed by overlap, and its box smoothed over time (`tracking.follow`). Frames without a
+    detection take the interpolated or nearest box of their clip; a clip without any is left out.
+
+    Args:
+        path: a film or a folder of images, as for `read_frames`.
+        num_frames: frames of a clip T.
+        size: height and width of the crops in pixels, or one number for both; plain bilinear resize.
+        faces: a detector or its specification for `face_detector`; None is "none", the frames are crops already and
+            taken whole.
+        num_clips: number of clips at most, None for all.
+        margin: side of the crop in sides of the face, see `crop_box`; not used where frames are taken whole.
+        select: "largest", "central" (nearest to the centre of the frame) or "confident" (highest score).
+        progress: called after each frame with the number of frames handled so far.
+
+    Yields:
+        Clips in order of time.
+
+    Raises:
+        ValueError: an argument other than the ones above; raised by the call, the errors below by the first clips.
+        VideoError: nothing to read at `path`, or a film that is damaged or cut off.
+        NoFaceError: no clip of the film shows a face.
+        ImportError: PyAV or OpenCV is not installed.
+    """
+    check_count("num_frames", num_frames)
+    if not isinstance(size, int) and len(size) != 2:
+        raise ValueError(f"size must be one number or (height, width), got {size}")
+    height, width = (size, size) if isinstance(size, int) else size
+    check_count("size", height)
+    check_count("size", width)
+    if num_clips is not None:
+        check_count("num_clips", num_clips)
+    check_margin(margin)
+    if select not in SELECT:
+        raise ValueError(f"select must be one of {', '.join(SELECT)}, got {select!r}")
+    detector = face_detector("none" if faces is None else faces) if faces is None or isinstance(faces, str) else faces
+    assembler = Assembler(Path(path), detector, (height, width), margin, select)
+    return assembler.clips(num_frames, num_clips, progress)
+
+
+@dataclass
+class Assembler:
+    """Turns the frames of a film into clips."""
+
+    path: Path
+    detector: FaceDetector
+    size: tuple[int, int]
+    margin: float
+    select: str
+
+    def clips(self, num_frames: int, num_clips: int | None, progress: Callable[[int], object] | None) -> Iterator[Clip]:
+        plan = clip_frames(count_frames(self.path), num_frames, num_clips)
+        wanted = {index for clip in plan for index in clip}
+        found = False
+        with closing(iter_frames(self.path, wanted)) as frames:
+            handled = 0
+            for numbers in plan:
+                held: list[Frame] = []
+                while not held or held[-1].index < numbers[-1]:
+                    try:
+                        frame = next(frames)
+                    except StopIteration:
+                        break
+                    handled += 1
+                    if progress is not None:
+                        progress(handled)
+                    if frame is not None:
+                        held.append(frame)
+                    del frame  # the name would keep a frame alive while the next clip is read
+                ended = not held or held[-1].index < numbers[-1]
+                # A decoder may give fewer frames than the file has packets: what is there counts as the whole film.
+                if not held or (ended and numbers is not plan[0]):
+                    break
+                clip = self.assemble(held, [min(number, held[-1].index) for number in numbers])
+                held.clear()
+                if clip is not None:
+                    found = True
+                    yield clip
+                del clip
+                if ended:
+                    break
+        if not found:
+            raise NoFaceError(
+                f"{self.path}: {self.detector.name} finds no face in any clip; try another face detector, or `none` if "
+                "the frames are face crops already"
+            )
+
+    def assemble(self, held: list[Frame], numbers: list[int]) -> Clip | None:
+        """The clip of the frame numbers given, None where no frame has a face."""
+        cv2 = opencv()
+        detections = [np.asarray(self.detector.detect(frame, self.path), np.float64).reshape(-1, 5) for frame in held]
+        if not any(len(boxes) for boxes in detections):
+            return None
+        sizes = [(frame.image.shape[0], frame.image.shape[1]) for frame in held]
+        if getattr(self.detector, "whole_frame", False):
+            boxes = [(0, 0, width, height) for height, width in sizes]
+        else:
+            squares = follow(choose_faces(detections, sizes, self.select))
+            boxes = [crop_square(square, size, self.margin) for square, size in zip(squares, sizes, strict=True)]
+        height, width = self.size
+        crops = {
+            frame.index: cv2.resize(frame.image[y0:y1, x0:x1], (width, height), interpolation=cv2.INTER_LINEAR)
+            for frame, (x0, y0, x1, y1) in zip(held, boxes, strict=True)
+        }
+        at = {frame.index: i for i, frame in enumerate(held)}
+        return Clip(
+            np.stack([crops[number] for number in numbers]),
+            tuple(numbers),
+            tuple(held[at[number]].time for number in numbers),
+            np.array([boxes[at[number]] for number in numbers], np.int64),
+        )
+
+
+def check_count(name: str, value: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")

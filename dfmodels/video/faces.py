@@ -1,0 +1,239 @@
+"""Where the faces are: detectors by specification, and the crop around a box."""
+
+from __future__ import annotations
+
+import difflib
+import math
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfmodels.video.boxes import Boxes, BoxesFile
+from dfmodels.video.frame import Frame
+from dfmodels.video.tracking import Square, square_of
+
+__all__ = ["BoxesFile", "FaceDetector", "Haar", "WholeFrame", "YuNet", "crop_box", "face_detector"]
+
+DETECTION_SIDE = 640  # pixels of the longer side a detector works on
+HAAR_STEP = 1.1  # from one searched face size to the next
+HAAR_NEIGHBOURS = 5  # overlapping hits that make a face
+HAAR_MIN_FACE = 1 / 12  # smallest face by the shorter side of the frame
+YUNET_SCORE = 0.7  # detections below are dropped
+HAAR_CASCADE = "haarcascade_frontalface_default.xml"
+FORMS = {
+    "haar": "haar",
+    "yunet": "yunet:MODEL.onnx",
+    "boxes": "boxes:FILE.json",
+    "none": "none",
+}
+
+
+class FaceDetector(Protocol):
+    """What finds the faces of a frame.
+
+    Attributes:
+        name: the specification of the detector, for messages.
+        whole_frame: its boxes are crops already, to be taken without margin and as they are.
+    """
+
+    name: str
+    whole_frame: bool
+
+    def detect(self, frame: Frame, path: str | os.PathLike[str]) -> NDArray[np.float64]:
+        """Faces (N, 5) of a frame of the film at `path`: x0, y0, x1, y1 in pixels of the film, score."""
+        ...
+
+
+class WholeFrame:
+    """`none`: every frame is a face crop already."""
+
+    name = "none"
+    whole_frame = True
+
+    def detect(self, frame: Frame, path: str | os.PathLike[str]) -> Boxes:
+        """One box (1, 5), the whole frame."""
+        height, width = frame.image.shape[:2]
+        return np.array([[0, 0, width, height, 1.0]])
+
+
+class Haar:
+    """`haar`: the frontal face cascade that comes with OpenCV 4. It needs no model file and misses turned faces.
+
+    Raises:
+        ImportError: OpenCV is not installed.
+        ValueError: the installed OpenCV has no cascade.
+    """
+
+    name = "haar"
+    whole_frame = False
+
+    def __init__(self) -> None:
+        cv2 = opencv()
+        folder = getattr(getattr(cv2, "data", None), "haarcascades", "")
+        file = Path(folder) / HAAR_CASCADE
+        if not hasattr(cv2, "CascadeClassifier") or not file.is_file():
+            raise ValueError(
+                f"faces 'haar' needs the cascade that OpenCV 4 bundles, OpenCV {cv2.__version__} has none: install "
+                "'opencv-python-headless<5', or use yunet:MODEL.onnx, boxes:FILE.json or none"
+            )
+        self._cascade = cv2.CascadeClassifier(str(file))
+
+    def detect(self, frame: Frame, path: str | os.PathLike[str]) -> Boxes:
+        """Faces (N, 5); the score is the weight of the last stage, higher is surer, of no fixed range."""
+        cv2 = opencv()
+        image, scale_x, scale_y = reduced(frame.image)
+        grey = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
+        side = max(1, round(min(grey.shape) * HAAR_MIN_FACE))
+        found, _, weights = self._cascade.detectMultiScale3(
+            grey,
+            scaleFactor=HAAR_STEP,
+            minNeighbors=HAAR_NEIGHBOURS,
+            minSize=(side, side),
+            outputRejectLevels=True,
+        )
+        rows = [
+            (x * scale_x, y * scale_y, (x + w) * scale_x, (y + h) * scale_y, float(weight))
+            for (x, y, w, h), weight in zip(found, np.ravel(weights), strict=True)
+        ]
+        return np.array(rows, np.float64).reshape(-1, 5)
+
+
+class YuNet:
+    """`yunet:MODEL.onnx`: OpenCV's FaceDetectorYN with the model file given.
+
+    Raises:
+        ImportError: OpenCV is not installed.
+        ValueError: no such file, or not a YuNet model.
+    """
+
+    whole_frame = False
+
+    def __init__(self, model: str | os.PathLike[str]) -> None:
+        cv2 = opencv()
+        self.name = f"yunet:{os.fspath(model)}"
+        if not Path(model).is_file():
+            raise ValueError(f"faces {self.name!r}: there is no model file {os.fspath(model)!r}")
+        try:
+            self._network = cv2.FaceDetectorYN.create(os.fspath(model), "", (320, 320), YUNET_SCORE)
+        except cv2.error as error:
+            raise ValueError(f"faces {self.name!r}: OpenCV cannot read the file as a YuNet model") from error
+
+    def detect(self, frame: Frame, path: str | os.PathLike[str]) -> Boxes:
+        """Faces (N, 5), the score from 0 to 1.
+
+        Raises:
+            ValueError: the model is not a YuNet model.
+        """
+        cv2 = opencv()
+        image, scale_x, scale_y = reduced(frame.image)
+        self._network.setInputSize((image.shape[1], image.shape[0]))
+        try:
+            _, found = self._network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+        except cv2.error as error:
+            raise ValueError(f"faces {self.name!r}: the file is not a YuNet model") from error
+        if found is None:
+            return np.empty((0, 5))
+        # A row is x, y, width, height, five landmarks, score.
+        x, y, w, h = (np.asarray(found, np.float64)[:, i] for i in range(4))
+        return np.stack([x * scale_x, y * scale_y, (x + w) * scale_x, (y + h) * scale_y, found[:, 14]], axis=1)
+
+
+def face_detector(spec: str) -> FaceDetector:
+    """The detector of a specification.
+
+    Args:
+        spec: `haar`, `yunet:MODEL.onnx`, `boxes:FILE.json` or `none`, see the classes.
+
+    Raises:
+        ValueError: another specification, or a file that is missing or has another form.
+        ImportError: OpenCV is needed and not installed.
+    """
+    if not isinstance(spec, str):
+        raise TypeError(f"faces must be a string such as 'haar', got {type(spec).__name__}")
+    kind, _, file = spec.partition(":")
+    if spec == "none":
+        return WholeFrame()
+    if spec == "haar":
+        return Haar()
+    if kind == "yunet" and file:
+        return YuNet(file)
+    if kind == "boxes" and file:
+        return BoxesFile(file)
+    close = difflib.get_close_matches(kind.strip().lower(), FORMS, n=1, cutoff=0.5)
+    suffix = {".onnx": "yunet", ".json": "boxes"}.get(Path(spec).suffix.lower())
+    hint = close[0] if close else suffix
+    suggestion = f"; did you mean {FORMS[hint]}?" if hint else ""
+    raise ValueError(f"faces must be one of {', '.join(FORMS.values())}, got {spec!r}{suggestion}")
+
+
+def crop_box(
+    box: Sequence[float] | NDArray[Any], frame_size: tuple[int, int], margin: float = 1.3
+) -> tuple[int, int, int, int]:
+    """The crop around a face: a square of side margin * max(width, height) around the centre of its box.
+
+    Edges are clipped to the frame, which may make the crop non-square, and truncated to integers. A crop holds at
+    least one pixel, also for a box that is empty or outside the frame.
+
+    Args:
+        box: x0, y0, x1, y1 in pixels; more values are ignored.
+        frame_size: height and width of the frame in pixels.
+        margin: side of the crop in sides of the square, above 0.
+
+    Returns:
+        x0, y0, x1, y1, end exclusive.
+
+    Raises:
+        ValueError: a box, frame size or margin other than the ones above.
+
+    Source: arXiv:2109.01860 and its release.
+    """
+    if len(box) < 4 or not all(math.isfinite(value) for value in box[:4]):
+        raise ValueError(f"box must be four finite numbers x0, y0, x1, y1, got {list(box)}")
+    return crop_square(square_of(box), frame_size, margin)
+
+
+def crop_square(square: Square, frame_size: tuple[int, int], margin: float) -> tuple[int, int, int, int]:
+    """`crop_box` of a square around a face."""
+    height, width = frame_size
+    if height < 1 or width < 1:
+        raise ValueError(f"frame_size must be (height, width), both at least 1, got {frame_size}")
+    check_margin(margin)
+    half = square.side * margin / 2
+    x0, x1 = span(square.x - half, square.x + half, width)
+    y0, y1 = span(square.y - half, square.y + half, height)
+    return x0, y0, x1, y1
+
+
+def span(start: float, end: float, limit: int) -> tuple[int, int]:
+    """Clip to [0, limit], truncate, and keep one pixel at least."""
+    first = min(int(min(max(start, 0.0), limit)), limit - 1)
+    return first, max(int(min(max(end, 0.0), limit)), first + 1)
+
+
+def check_margin(margin: float) -> None:
+    if not (margin > 0 and math.isfinite(margin)):
+        raise ValueError(f"margin must be a finite number above 0, got {margin}")
+
+
+def reduced(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float]:
+    """A copy with the longer side at most DETECTION_SIDE, and the factors that lead x and y back to the film."""
+    height, width = image.shape[:2]
+    scale = DETECTION_SIDE / max(height, width)
+    if scale >= 1:
+        return image, 1.0, 1.0
+    cv2 = opencv()
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
+    return small, width / size[0], height / size[1]
+
+
+def opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise ImportError('cropping and detecting faces needs OpenCV: pip install "dfops[video]"') from error
+    return cv2

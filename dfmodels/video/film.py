@@ -1,0 +1,353 @@
+"""One open film: its first video stream, decoded frame by frame with PyAV."""
+
+from __future__ import annotations
+
+import stat
+from collections.abc import Container, Generator, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfmodels.video.frame import Frame, VideoError
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.packet import Packet
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+READ_BYTES = 1 << 20
+# Demuxers that draw any text or bytes as a film of coloured letters.
+TEXT_ART = frozenset({"tty", "bin", "xbin", "adf", "idf"})
+# Recordings of a broadcast begin in mid stream and lose packets on the way: broken pieces are passed over.
+BROADCAST = frozenset({"mpegts", "mpeg"})
+# The frame count in the header of an AVI file may be off by one without anything missing.
+AVI_SLACK = 1
+MP4_BOXES = frozenset(
+    {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"meta", b"sidx"}
+)
+NO_INDEX = "the film is cut off, its index (moov) is missing; copy or download the file again"
+IDENTITY = (1, 0, 0, 1)
+
+
+@dataclass
+class Film:
+    """An open film.
+
+    Attributes:
+        promised: number of frames the header announces, None where the container has no such number.
+        present: how many of those lie inside the file, None where the header does not tell.
+        missing_bytes: bytes between the end of the file and the end its header announces.
+    """
+
+    path: Path
+    container: InputContainer
+    stream: VideoStream
+    threads: bool
+    promised: int | None = None
+    present: int | None = None
+    missing_bytes: int = 0
+
+    @property
+    def format(self) -> str:
+        return self.container.format.name
+
+    def broken(self, how: str, readable: int) -> VideoError:
+        """The error for a film of which only the first frames can be read."""
+        count = f"{readable} frames" if self.promised is None else f"{readable} of {self.promised} frames"
+        return VideoError(f"{self.path}: the film is {how}, {count} could be read; copy or download the file again")
+
+
+@contextmanager
+def open_film(path: Path, *, threads: bool = True) -> Iterator[Film]:
+    """Open the first video stream of a file, for a decoder that runs in one thread or in several.
+
+    Raises:
+        VideoError: the file cannot be opened, is not a film, or has no video stream.
+        ImportError: PyAV is not installed.
+    """
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError('reading films needs PyAV: pip install "dfops[video]"') from error
+    try:
+        mode = path.stat().st_mode
+        # Opening a pipe would wait for a writer for ever.
+        file = path.open("rb") if stat.S_ISREG(mode) else None
+    except FileNotFoundError as error:
+        raise VideoError(f"{path}: there is no such file or folder") from error
+    except OSError as error:
+        raise VideoError(f"{path}: the file cannot be opened: {error.strerror or error}") from error
+    except ValueError as error:
+        raise VideoError(f"{path!r}: the file cannot be opened: {error}") from error
+    if file is None:
+        raise VideoError(f"{path}: expected a film or a folder of images, this is neither a file nor a folder")
+    with file:
+        size = path.stat().st_size
+        if size == 0:
+            raise VideoError(f"{path}: the file is empty; copy or download it again")
+        try:
+            # An open file instead of its name: ffmpeg would read a meaning into `%03d`, a colon or a leading dash.
+            # No protocol is allowed, so a playlist can neither open other files nor wait for a network.
+            container = av.open(
+                file,
+                "r",
+                container_options={"protocol_whitelist": "none"},
+                metadata_errors="ignore",
+                buffer_size=READ_BYTES,
+            )
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            reason = NO_INDEX if mp4_cut_off(file, size) else "this is not a film that the installed ffmpeg can read"
+            raise VideoError(f"{path}: {reason}") from error
+        with container:
+            stream = first_video(path, container)
+            if stream is None:
+                kinds = sorted({"a cover picture" if s.type == "video" else s.type for s in container.streams})
+                none = f"there is no video in this file, only {' and '.join(kinds) or 'an empty container'}"
+                raise VideoError(f"{path}: {NO_INDEX if mp4_cut_off(file, size) else none}")
+            stream.thread_type = "AUTO" if threads else "NONE"
+            film = Film(path, container, stream, threads)
+            measure(film, file, size)
+            yield film
+
+
+def first_video(path: Path, container: InputContainer) -> VideoStream | None:
+    """The first video stream that is not a cover picture, None where there is none.
+
+    Raises:
+        VideoError: a text file, or a stream without a decoder.
+    """
+    if container.format.name in TEXT_ART:
+        raise VideoError(f"{path}: this is text or plain data, not a film")
+    for stream in container.streams.video:
+        if stream.disposition & (stream.disposition.attached_pic | stream.disposition.timed_thumbnails):
+            continue
+        if stream.codec_context is None:
+            raise VideoError(f"{path}: the installed ffmpeg has no decoder for the video in this file")
+        return stream
+    return None
+
+
+def mp4_cut_off(file: BinaryIO, size: int) -> bool:
+    """Whether an mp4 or mov file ends inside one of its top-level boxes or before its index, the box `moov`."""
+    seen, at = set(), 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        length, name = int.from_bytes(head[:4], "big"), head[4:8]
+        if at == 0 and name not in MP4_BOXES:
+            return False
+        if length == 1:  # a 64-bit length follows
+            length = int.from_bytes(head[8:], "big")
+        if length == 0:  # up to the end of the file
+            length = size - at
+        if name not in MP4_BOXES or length < 8:
+            break
+        seen.add(name)
+        at += length
+    return at > size or b"moov" not in seen
+
+
+def measure(film: Film, file: BinaryIO, size: int) -> None:
+    """Fill in what the header promises: sample table of mp4 and mov, frame count of AVI, size of matroska."""
+    if film.format.startswith("mov") and film.stream.frames:
+        film.promised = film.stream.frames
+        # The sample table is exact and, as ffmpeg holds it, already follows the edit list. PyAV shows it from 17 on;
+        # before that a cut is found where the packets end.
+        if hasattr(film.stream, "index_entries"):
+            entries = [entry for entry in film.stream.index_entries if not entry.is_discard]
+            film.promised = len(entries)
+            film.present = sum(entry.pos + entry.size <= size for entry in entries)
+    elif film.format == "avi" and film.stream.frames:
+        film.promised = film.stream.frames
+    elif film.format.startswith("matroska"):
+        position = file.tell()
+        file.seek(0)
+        film.missing_bytes = max(0, (matroska_size(file.read(64)) or 0) - size)
+        file.seek(position)
+
+
+def matroska_size(head: bytes) -> int | None:
+    """Bytes of a matroska file by its own header: the EBML header, then one segment, each with a length; else None."""
+
+    def number(at: int) -> tuple[int, int] | None:
+        width = 9 - head[at].bit_length() if at < len(head) else 9
+        if width > 8 or at + width > len(head):
+            return None
+        value = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
+        # All bits set means that the length was not known when the header was written.
+        return None if value == (1 << 7 * width) - 1 else (value, at + width)
+
+    first = number(4) if head[:4] == b"\x1a\x45\xdf\xa3" else None
+    start = sum(first) if first else len(head)
+    second = number(start + 4) if head[start : start + 4] == b"\x18\x53\x80\x67" else None
+    return sum(second) if second else None
+
+
+def iter_film(path: Path, wanted: Container[int] | None) -> Generator[Frame | None, None, None]:
+    """Frames of a film, None for the ones that are not wanted, which are decoded but not converted to RGB."""
+    with open_film(path) as film:
+        from av.video.reformatter import VideoReformatter
+
+        convert = VideoReformatter()
+        start = (film.container.start_time or 0) / 1e6
+        rate = float(film.stream.average_rate or 25)
+        time = 0.0
+        for index, raw in enumerate(iter_decoded(film)):
+            if raw.pts is not None and film.stream.time_base is not None:
+                time = max(0.0, float(raw.pts * film.stream.time_base) - start)
+            elif index:  # a stream without time stamps goes on at its mean rate
+                time += 1 / rate
+            yield None if wanted is not None and index not in wanted else Frame(index, time, to_rgb(film, raw, convert))
+
+
+def iter_decoded(film: Film) -> Generator[VideoFrame, None, None]:
+    """Decode the film; a break in it raises VideoError after the frames before the break."""
+    from av.error import FFmpegError
+
+    packets = film.container.demux(film.stream)
+    decoded, sent, end = 0, 0, 0
+    failure: Exception | None = None
+    broken = False
+    while True:
+        frames: list[VideoFrame] = []
+        packet = None
+        try:
+            packet = next(packets, None)
+            if packet is None:
+                break
+            broken = ends_early(film, packet)
+            if not broken:
+                sent += shows_frame(film, packet)
+                end = max(end, packet_end(packet))
+                frames = film.stream.decode(packet)
+        except (FFmpegError, OSError, ValueError, IndexError) as error:  # IndexError: a stream that begins later
+            if film.format in BROADCAST and packet is not None and packet.size:
+                continue
+            failure = error
+            break
+        if broken:
+            frames = drain(film)
+        for frame in frames:
+            decoded += 1
+            yield frame
+        if broken:
+            break
+    # Several threads lose good frames before a damaged one, offer frames behind it, and are silent about damage near
+    # the end. One thread stops at the right place.
+    if film.threads and not broken and (failure or (decoded < sent and film.format not in BROADCAST)):
+        with open_film(film.path, threads=False) as again:
+            yield from islice(iter_decoded(again), decoded, None)
+        return
+    if failure is not None:
+        raise film.broken("damaged", decoded) from failure
+    if broken or falls_short(film, end):
+        raise film.broken("cut off", decoded)
+    if decoded == 0:
+        raise VideoError(f"{film.path}: no frame of the film could be decoded")
+
+
+def ends_early(film: Film, packet: Packet[VideoStream]) -> bool:
+    """Whether the file ends inside this packet; ffmpeg flags it and would decode half of it."""
+    return packet.is_corrupt and film.format not in BROADCAST
+
+
+def packet_end(packet: Packet[VideoStream]) -> int:
+    return (packet.pts or 0) + 1 if packet.size else 0
+
+
+def falls_short(film: Film, end: int) -> bool:
+    """Whether packets are missing behind a clean end, as when the cut lies between two of them."""
+    if film.present is not None and film.promised is not None:
+        return film.present < film.promised
+    if film.promised is not None:  # AVI: time stamps count frames, dropped ones included
+        return end + AVI_SLACK < film.promised
+    return film.missing_bytes > 0
+
+
+def drain(film: Film) -> list[VideoFrame]:
+    """Frames the decoder holds back for reordering, or because it runs in several threads."""
+    from av.error import FFmpegError
+
+    try:
+        return film.stream.decode(None)
+    except (FFmpegError, ValueError):  # the damaged part was among them
+        return []
+
+
+def count_packets(film: Film) -> int:
+    """Number of frames by the packets of the stream, without decoding one.
+
+    Raises:
+        VideoError: the film is cut off.
+    """
+    from av.error import FFmpegError
+
+    if film.present is not None and film.promised is not None:
+        if film.present < film.promised:
+            raise film.broken("cut off", film.present)
+        return film.present
+    count, end = 0, 0
+    try:
+        for packet in film.container.demux(film.stream):
+            if ends_early(film, packet):
+                raise film.broken("cut off", count)
+            count += shows_frame(film, packet)
+            end = max(end, packet_end(packet))
+    except (FFmpegError, OSError, IndexError) as error:
+        raise film.broken("cut off", count) from error
+    if falls_short(film, end):
+        raise film.broken("cut off", count)
+    if count == 0:
+        raise VideoError(f"{film.path}: the video stream holds no frames")
+    return count
+
+
+def shows_frame(film: Film, packet: Packet[VideoStream]) -> bool:
+    """Whether a packet holds a frame to be shown; VP8 has others (RFC 6386, section 9.1: bit `show_frame`)."""
+    if not packet.size or packet.is_discard:
+        return False
+    return film.stream.codec_context.name != "vp8" or bool(bytes(packet)[0] >> 4 & 1)
+
+
+def to_rgb(film: Film, frame: VideoFrame, convert: Any) -> NDArray[np.uint8]:
+    """Pixels (H, W, 3) of a frame as a player turns and mirrors them."""
+    try:
+        image = convert.reformat(frame, format="rgb24").to_ndarray()
+    except (OSError, ValueError) as error:
+        raise VideoError(f"{film.path}: pixel format {frame.format.name} cannot be converted to RGB") from error
+    return apply_orientation(image, orientation(frame))
+
+
+def orientation(frame: VideoFrame) -> tuple[int, int, int, int]:
+    """The display matrix rounded to quarter turns and mirrors: a pixel (x, y) is shown at (a x + c y, b x + d y).
+
+    The matrix itself rather than `frame.rotation`, which counts counter-clockwise degrees and cannot tell a mirrored
+    film from one turned upside down.
+    """
+    try:
+        data: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # side data of a kind this PyAV has no name for
+        data = None
+    if data is None:
+        return IDENTITY
+    a, b, _, c, d = (int(value) for value in np.frombuffer(data, np.int32)[:5])
+    if abs(a * d) >= abs(b * c):
+        rounded = (int(np.sign(a)), 0, 0, int(np.sign(d)))
+    else:
+        rounded = (0, int(np.sign(b)), int(np.sign(c)), 0)
+    return rounded if rounded[0] * rounded[3] - rounded[1] * rounded[2] else IDENTITY
+
+
+def apply_orientation(image: NDArray[np.uint8], matrix: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+    """Turn and mirror pixels (H, W, 3) by a display matrix of quarter turns."""
+    a, b, c, d = matrix
+    if b:  # the stored x axis becomes the shown y axis
+        image = image.transpose(1, 0, 2)
+        a, d = c, b
+    return np.ascontiguousarray(image[::d, ::a])

@@ -1,0 +1,316 @@
+"""Which frames make a clip, and the crops of a clip."""
+
+from __future__ import annotations
+
+import gc
+import json
+import weakref
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from dfmodels.video import (
+    Frame,
+    NoFaceError,
+    VideoError,
+    WholeFrame,
+    clip_frames,
+    clips,
+    crop_box,
+    film,
+    folder_clip_frames,
+    read_clips,
+    read_frames,
+)
+from tests.video.films import STEP, cartoon, cut, cv2, noise, write_film, write_image
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "ddl_protocol.json"
+
+
+def golden(section: str) -> list[dict]:
+    if not GOLDEN.is_file():
+        pytest.skip("tests/golden/ddl_protocol.json is not there")
+    cases = json.loads(GOLDEN.read_text())[section]["cases"]
+    assert cases
+    return cases
+
+
+def test_clip_frames_golden() -> None:
+    for case in golden("video_clips"):
+        assert clip_frames(case["video_frames"], case["clip_length"]) == case["expect"]
+
+
+def test_folder_clip_frames_golden() -> None:
+    for case in golden("clip_frames"):
+        assert folder_clip_frames(case["first"], case["last"], case["clip_length"]) == case["expect"]
+
+
+def test_clip_frames_examples() -> None:
+    assert clip_frames(13, 6) == [[0, 1, 2, 3, 4, 5], [6, 7, 8, 9, 10, 11]]
+    assert clip_frames(5, 8) == [[0, 1, 2, 3, 4, 4, 4, 4]]
+    assert clip_frames(80, 8, 1) == [list(range(40, 48))]
+    assert [clip[0] // 8 for clip in clip_frames(80, 8, 3)] == [1, 5, 8]
+    assert clip_frames(80, 8, 10) == clip_frames(80, 8, 99) == clip_frames(80, 8)
+    assert folder_clip_frames(15, 18, 8) == [15, 16, 17, 18, 18, 18, 18, 18]
+
+
+@given(frames=st.integers(1, 300), length=st.integers(1, 40), wanted=st.none() | st.integers(1, 40))
+@example(frames=1, length=1, wanted=1)
+def test_clip_frames(frames: int, length: int, wanted: int | None) -> None:
+    result = clip_frames(frames, length, wanted)
+    every = clip_frames(frames, length)
+    assert len(every) == max(1, frames // length)
+    assert [i for clip in every for i in clip][:frames] == list(range(min(frames, len(every) * length)))
+    assert len(result) == (len(every) if wanted is None else min(wanted, len(every)))
+    assert all(len(clip) == length and 0 <= clip[0] <= clip[-1] < frames for clip in result)
+    assert all(clip in every for clip in result)
+    starts = [clip[0] // length for clip in result]
+    assert starts == sorted(set(starts))
+    # Evenly spaced: steps differ by one segment at most, the ends by one too.
+    steps = np.diff(starts)
+    assert not steps.size or steps.max() - steps.min() <= 1
+    assert abs(starts[0] - (len(every) - 1 - starts[-1])) <= 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "name"),
+    [((0, 8), "num_frames_in_video"), ((5, 0), "clip_length"), ((5, 8, 0), "num_clips"), ((5.0, 8), "num_frames_in")],
+)
+def test_clip_frames_errors(arguments: tuple[int, ...], name: str) -> None:
+    with pytest.raises(ValueError, match=f"{name}.*must be a whole number of at least 1, got"):
+        clip_frames(*arguments)
+
+
+def test_folder_clip_frames_errors() -> None:
+    with pytest.raises(ValueError, match="last must be at least first = 5, got 4"):
+        folder_clip_frames(5, 4, 8)
+    with pytest.raises(ValueError, match="clip_length must be a whole number"):
+        folder_clip_frames(5, 6, 0)
+
+
+# --- reading clips
+
+
+def level(image: np.ndarray) -> int:
+    return round(float(image.mean()) / STEP)
+
+
+@pytest.fixture
+def ramp_film(tmp_path: Path) -> Path:
+    return write_film(tmp_path / "ramp.mp4", 21)
+
+
+def test_whole_frames(ramp_film: Path) -> None:
+    for faces in (None, "none", WholeFrame()):
+        got = list(read_clips(ramp_film, num_frames=4, size=(10, 14), faces=faces))
+        assert len(got) == 5
+        for number, clip in enumerate(got):
+            assert clip.frames.shape == (4, 10, 14, 3)
+            assert clip.frames.dtype == np.uint8
+            assert clip.indices == tuple(range(4 * number, 4 * number + 4))
+            assert tuple(level(image) for image in clip.frames) == clip.indices
+            np.testing.assert_allclose(clip.times, np.array(clip.indices) / 25, atol=1e-4)
+            assert (clip.start, clip.end) == (clip.times[0], clip.times[-1])
+            assert clip.boxes.tolist() == [[0, 0, 64, 48]] * 4
+            assert clip.boxes.dtype == np.int64
+
+
+def test_short_film_repeats_its_last_frame(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mp4", 2)
+    (clip,) = read_clips(path, num_frames=5, size=8)
+    assert clip.indices == (0, 1, 1, 1, 1)
+    assert [level(image) for image in clip.frames] == [0, 1, 1, 1, 1]
+    assert clip.times[1:] == (clip.times[1],) * 4
+    assert clip.boxes.shape == (5, 4)
+
+
+def test_num_clips(ramp_film: Path) -> None:
+    got = list(read_clips(ramp_film, num_frames=2, size=8, num_clips=3))
+    assert [list(clip.indices) for clip in got] == clip_frames(21, 2, 3)
+    assert [[level(image) for image in clip.frames] for clip in got] == clip_frames(21, 2, 3)
+
+
+def test_resize_is_plain_bilinear(tmp_path: Path) -> None:
+    write_image(tmp_path / "1.png", noise(3))
+    (clip,) = read_clips(tmp_path, num_frames=1, size=(20, 31))
+    expected = cv2.resize(noise(3)[..., ::-1].copy(), (31, 20), interpolation=cv2.INTER_LINEAR)
+    assert (clip.frames[0] == expected).all()
+
+
+def test_folder_of_images_of_different_size(tmp_path: Path) -> None:
+    for i, (height, width) in enumerate([(10, 20), (30, 15), (7, 7)]):
+        write_image(tmp_path / f"frame{i + 8}.png", np.full((height, width, 3), 10 * i, np.uint8))
+    (clip,) = read_clips(tmp_path, num_frames=3, size=12)
+    assert clip.boxes.tolist() == [[0, 0, 20, 10], [0, 0, 15, 30], [0, 0, 7, 7]]
+    assert [int(image.max()) for image in clip.frames] == [0, 10, 20]
+
+
+def boxes(tmp_path: Path, content: dict) -> str:
+    (tmp_path / "boxes.json").write_text(json.dumps(content))
+    return f"boxes:{tmp_path / 'boxes.json'}"
+
+
+def test_crops_are_those_of_crop_box(tmp_path: Path) -> None:
+    for i in range(6):
+        write_image(tmp_path / f"{i}.png", noise(i))
+    box = [20.3, 11.7, 31.9, 26.4]
+    faces = boxes(tmp_path, {str(i): [box] for i in range(6)})
+    (clip,) = read_clips(tmp_path, num_frames=6, size=9, faces=faces, margin=1.1)
+    x0, y0, x1, y1 = crop_box(box, (48, 64), 1.1)
+    assert clip.boxes.tolist() == [[x0, y0, x1, y1]] * 6
+    for i, image in enumerate(clip.frames):
+        crop = noise(i)[y0:y1, x0:x1, ::-1].copy()
+        assert (image == cv2.resize(crop, (9, 9), interpolation=cv2.INTER_LINEAR)).all()
+
+
+def test_missing_detections_are_interpolated(ramp_film: Path, tmp_path: Path) -> None:
+    faces = boxes(tmp_path, {"0": [[10, 10, 20, 20]], "4": [[18, 10, 28, 20]]})
+    clip, *_ = read_clips(ramp_film, num_frames=6, size=8, faces=faces, margin=1.0)
+    # Steady motion of two pixels a frame, then the last box; the mean over time rounds the corner.
+    assert clip.boxes[:4, 0].tolist() == [10, 12, 14, 15]
+    assert clip.boxes[5].tolist() == [18, 10, 28, 20]
+    assert (np.diff(clip.boxes[:, 0]) >= 0).all()
+
+
+def test_clips_without_a_face_are_left_out(ramp_film: Path, tmp_path: Path) -> None:
+    faces = boxes(tmp_path, {"5": [[10, 10, 20, 20]], "17": [[10, 10, 20, 20]]})
+    got = list(read_clips(ramp_film, num_frames=4, size=8, faces=faces))
+    assert [clip.indices[0] for clip in got] == [4, 16]
+
+
+def test_no_face_at_all(ramp_film: Path, tmp_path: Path) -> None:
+    for faces, name in (("haar", "haar"), (boxes(tmp_path, {}), "boxes.json")):
+        with pytest.raises(NoFaceError, match=rf"{name} finds no face .* another face detector, or `none`") as caught:
+            list(read_clips(ramp_film, num_frames=4, size=8, faces=faces))
+        assert str(caught.value).startswith(f"{ramp_film}: ")
+    assert issubclass(NoFaceError, VideoError)
+
+
+def test_haar_on_a_film(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mp4", 6, lambda i: cartoon(240, 320, 120 + 6 * i, 120, 100))
+    (clip,) = read_clips(path, num_frames=6, size=64, faces="haar")
+    centres = (clip.boxes[:, 0] + clip.boxes[:, 2]) / 2
+    np.testing.assert_allclose(centres, 120 + 6 * np.arange(6), atol=10)
+    assert clip.frames.shape == (6, 64, 64, 3)
+
+
+class TwoPeople:
+    """A small sure face on the left, a large unsure one on the right that is gone in every third frame."""
+
+    name = "two people"
+    whole_frame = False
+
+    def detect(self, frame: Frame, path: object) -> np.ndarray:
+        left, right = [4, 4, 14, 14, 0.9], [34, 14, 60, 40, 0.2]
+        return np.array([left] if frame.index % 3 == 2 else [left, right])
+
+
+@pytest.mark.parametrize(("select", "left"), [("largest", False), ("confident", True), ("central", False)])
+def test_select_and_track(ramp_film: Path, select: str, left: bool) -> None:
+    got = list(read_clips(ramp_film, num_frames=7, size=8, faces=TwoPeople(), select=select, margin=1.0))
+    for clip in got:
+        assert len(np.unique(clip.boxes, axis=0)) == 1
+    # Where a clip begins with a frame of one face, that is the face.
+    starts = [clip.indices[0] % 3 for clip in got]
+    assert [bool(clip.boxes[0, 0] == 4) for clip in got] == [left or start == 2 for start in starts]
+
+
+def test_progress(ramp_film: Path) -> None:
+    seen: list[int] = []
+    list(read_clips(ramp_film, num_frames=4, size=8, progress=seen.append))
+    assert seen == list(range(1, 21))  # frame 20 belongs to no clip and is not read
+
+
+def test_frames_behind_the_last_clip_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_film(tmp_path / "a.mp4", 60)
+    decoded, converted = [], []
+    whole, convert = film.iter_decoded, film.to_rgb
+
+    def counted(*args: object) -> Iterator[object]:
+        for frame in whole(*args):  # type: ignore[arg-type]
+            decoded.append(1)
+            yield frame
+
+    monkeypatch.setattr(film, "iter_decoded", counted)
+    monkeypatch.setattr(film, "to_rgb", lambda *args: converted.append(1) or convert(*args))
+    got = list(read_clips(path, num_frames=4, size=8, num_clips=2))
+    assert [clip.indices[0] for clip in got] == [12, 44]
+    assert len(decoded) == 48
+    assert len(converted) == 8
+
+
+def test_memory_holds_one_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    alive: list[weakref.ref[np.ndarray]] = []
+    most = 0
+
+    def make(index: int) -> Frame:
+        nonlocal most
+        frame = Frame(index, index / 25, np.full((6, 8, 3), index, np.uint8))
+        alive.append(weakref.ref(frame.image))
+        most = max(most, sum(ref() is not None for ref in alive))
+        return frame
+
+    def reader(path: Path, wanted: object) -> Iterator[Frame]:
+        for index in range(40):
+            yield make(index)
+
+    monkeypatch.setattr(clips, "count_frames", lambda path: 40)
+    monkeypatch.setattr(clips, "iter_frames", reader)
+    gc.disable()  # references in a cycle would count as memory held
+    try:
+        count = 0
+        for clip in read_clips("fake.mp4", num_frames=5, size=4):
+            count += 1
+            assert not any(ref() is not None for ref in alive), "frames of a finished clip are kept"
+            assert clip.frames[0, 0, 0, 0] == clip.indices[0]
+    finally:
+        gc.enable()
+    assert count == 8
+    assert most == 5
+
+
+def test_decoder_that_gives_fewer_frames_than_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reader(path: Path, wanted: object) -> Iterator[Frame]:
+        for index in range(given_frames):
+            yield Frame(index, index / 25, np.full((6, 8, 3), index, np.uint8))
+
+    monkeypatch.setattr(clips, "count_frames", lambda path: 12)
+    monkeypatch.setattr(clips, "iter_frames", reader)
+    for given_frames, expected in ((12, [0, 4, 8]), (11, [0, 4]), (8, [0, 4]), (3, [0])):
+        got = list(read_clips("fake.mp4", num_frames=4, size=4))
+        assert [clip.indices[0] for clip in got] == expected
+    assert got[0].indices == (0, 1, 2, 2)
+
+
+def test_cut_off_film_fails_before_the_first_clip(tmp_path: Path) -> None:
+    path = cut(write_film(tmp_path / "a.mp4", 50, noise, movflags="faststart"), 0.6)
+    with pytest.raises(VideoError, match="of 50 frames could be read"):
+        next(read_clips(path, num_frames=4, size=8))
+    assert next(read_frames(path)).index == 0
+
+
+def test_missing_film(tmp_path: Path) -> None:
+    with pytest.raises(VideoError, match="no such file"):
+        list(read_clips(tmp_path / "a.mp4", num_frames=4, size=8))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_frames": 0}, "num_frames must be a whole number of at least 1, got 0"),
+        ({"size": 0}, "size must be a whole number of at least 1, got 0"),
+        ({"size": (8, -1)}, "size must be"),
+        ({"size": (8, 8, 8)}, r"size must be one number or \(height, width\), got \(8, 8, 8\)"),
+        ({"num_clips": 0}, "num_clips must be"),
+        ({"margin": 0.0}, "margin must be a finite number above 0, got 0"),
+        ({"select": "oldest"}, "select must be one of largest, central, confident, got 'oldest'"),
+        ({"faces": "harr"}, "did you mean haar"),
+    ],
+)
+def test_errors_come_with_the_call(ramp_film: Path, options: dict, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        read_clips(ramp_film, **{"num_frames": 4, "size": 8, **options})

@@ -1,0 +1,344 @@
+"""Crop boxes, detectors and their specifications, the face a clip follows."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from dfmodels.video import Frame, VideoError, crop_box, face_detector, faces
+from dfmodels.video.tracking import SELECT, choose_faces, follow, smooth, square_of
+from tests.video.films import cartoon, cv2
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+def frame(height: int = 48, width: int = 64, index: int = 0) -> Frame:
+    return Frame(index, index / 25, np.zeros((height, width, 3), np.uint8))
+
+
+@pytest.mark.parametrize("name", ["ddl_protocol.json", "stil_protocol.json"])
+def test_crop_box_golden(name: str) -> None:
+    if not (GOLDEN / name).is_file():
+        pytest.skip(f"tests/golden/{name} is not there")
+    cases = json.loads((GOLDEN / name).read_text())["crop_boxes"]["cases"]
+    assert cases
+    for case in cases:
+        assert crop_box(case["box"], tuple(case["frame"]), case["margin"]) == tuple(case["expect"])
+
+
+def test_crop_box_example() -> None:
+    assert crop_box((10.5, 20, 130, 160), (480, 640)) == (0, 0, 161, 181)
+    assert crop_box(np.array([294.28, 91.37, 401.74, 225.33, 0.9]), (480, 640)) == (260, 71, 435, 245)
+
+
+coordinate = st.floats(-1e6, 1e6)
+
+
+@given(
+    box=st.tuples(coordinate, coordinate, coordinate, coordinate),
+    size=st.tuples(st.integers(1, 2000), st.integers(1, 2000)),
+    margin=st.floats(0.01, 10),
+)
+@example(box=(5, 5, 5, 5), size=(1, 1), margin=1.3)
+@example(box=(64, 48, 70, 60), size=(48, 64), margin=1.3)
+@example(box=(-50, -50, -40, -40), size=(48, 64), margin=1.3)
+@example(box=(30, 20, 10, 5), size=(48, 64), margin=1.0)
+def test_crop_box_is_a_piece_of_the_frame(
+    box: tuple[float, float, float, float], size: tuple[int, int], margin: float
+) -> None:
+    x0, y0, x1, y1 = crop_box(box, size, margin)
+    assert all(type(value) is int for value in (x0, y0, x1, y1))
+    assert 0 <= x0 < x1 <= size[1]
+    assert 0 <= y0 < y1 <= size[0]
+
+
+@given(
+    x=st.integers(300, 700), y=st.integers(300, 700), w=st.integers(1, 100), h=st.integers(1, 100), m=st.floats(1, 2.5)
+)
+def test_crop_box_inside_the_frame_is_square(x: int, y: int, w: int, h: int, m: float) -> None:
+    x0, y0, x1, y1 = crop_box((x, y, x + w, y + h), (1000, 1000), m)
+    side = m * max(w, h)
+    assert abs((x1 - x0) - side) <= 1
+    assert abs((y1 - y0) - side) <= 1
+    assert abs((x0 + x1) / 2 - (x + w / 2)) <= 1
+    assert abs((y0 + y1) / 2 - (y + h / 2)) <= 1
+
+
+@pytest.mark.parametrize(
+    ("box", "size", "margin", "message"),
+    [
+        ((0, 0, math.nan, 1), (10, 10), 1.3, "box must be four finite numbers"),
+        ((0, 0, math.inf, 1), (10, 10), 1.3, "box must be four finite numbers"),
+        ((0, 0, 1), (10, 10), 1.3, "box must be four finite numbers"),
+        ((0, 0, 1, 1), (0, 10), 1.3, r"frame_size must be \(height, width\).*got \(0, 10\)"),
+        ((0, 0, 1, 1), (10, 10), 0, "margin must be a finite number above 0, got 0"),
+        ((0, 0, 1, 1), (10, 10), math.nan, "margin must be a finite number above 0, got nan"),
+    ],
+)
+def test_crop_box_errors(box: tuple[float, ...], size: tuple[int, int], margin: float, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        crop_box(box, size, margin)
+
+
+# --- specifications
+
+
+@pytest.mark.parametrize(
+    ("spec", "close"),
+    [
+        ("har", "haar"),
+        ("Haar", "haar"),
+        ("harr", "haar"),
+        ("yunet", "yunet:MODEL.onnx"),
+        ("yunet:", "yunet:MODEL.onnx"),
+        ("boxes", "boxes:FILE.json"),
+        ("box:a.json", "boxes:FILE.json"),
+        ("a.json", "boxes:FILE.json"),
+        ("model.onnx", "yunet:MODEL.onnx"),
+        ("None", "none"),
+    ],
+)
+def test_wrong_specification_suggests(spec: str, close: str) -> None:
+    with pytest.raises(ValueError, match="faces must be one of") as caught:
+        face_detector(spec)
+    message = str(caught.value)
+    assert "haar, yunet:MODEL.onnx, boxes:FILE.json, none" in message
+    assert repr(spec) in message
+    assert message.endswith(f"did you mean {close}?")
+
+
+def test_wrong_specification_without_a_close_one() -> None:
+    with pytest.raises(ValueError, match=r"got 'qqqqqq'$"):
+        face_detector("qqqqqq")
+    with pytest.raises(TypeError, match="faces must be a string"):
+        face_detector(3)  # type: ignore[arg-type]
+
+
+def test_none_is_the_whole_frame() -> None:
+    assert face_detector("none").detect(frame(), "a.mp4").tolist() == [[0, 0, 64, 48, 1]]
+
+
+# --- haar
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "x", "y", "side"), [(240, 320, 160, 120, 120), (1080, 1920, 1200, 500, 400)]
+)
+def test_haar_finds_a_drawn_face(height: int, width: int, x: int, y: int, side: int) -> None:
+    found = face_detector("haar").detect(Frame(0, 0.0, cartoon(height, width, x, y, side)), "a.mp4")
+    assert found.shape == (1, 5)
+    x0, y0, x1, y1, score = found[0]
+    assert abs((x0 + x1) / 2 - x) < 0.1 * side
+    assert abs((y0 + y1) / 2 - y) < 0.1 * side
+    assert 0.8 * side < x1 - x0 < 1.6 * side
+    assert score > 0
+
+
+def test_haar_without_a_face() -> None:
+    assert face_detector("haar").detect(frame(), "a.mp4").shape == (0, 5)
+    assert face_detector("haar").detect(frame(1, 1), "a.mp4").shape == (0, 5)
+
+
+def test_opencv_without_cascade(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for fake in (
+        SimpleNamespace(__version__="5.0.0"),
+        SimpleNamespace(
+            __version__="5.0.0", data=SimpleNamespace(haarcascades=str(tmp_path)), CascadeClassifier=object
+        ),
+    ):
+        monkeypatch.setattr(faces, "opencv", lambda fake=fake: fake)
+        with pytest.raises(ValueError, match=r"OpenCV 5\.0\.0 has none: install 'opencv-python-headless<5'.*yunet"):
+            face_detector("haar")
+
+
+# --- yunet
+
+
+class FakeYuNet:
+    """Stands for the network: one face in the right lower quarter of what it is given."""
+
+    def setInputSize(self, size: tuple[int, int]) -> None:
+        self.size = size
+
+    def detect(self, image: np.ndarray) -> tuple[int, np.ndarray | None]:
+        assert image.shape[1::-1] == self.size
+        assert image[0, 0].tolist() == [30, 20, 10]  # BGR
+        width, height = self.size
+        row = [width / 2, height / 2, width / 4, height / 4, *[0] * 10, 0.75]
+        return 1, np.array([row], np.float32) if width > 100 else None
+
+
+def test_yunet_scales_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").touch()
+    given_to = []
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *args: given_to.append(args) or FakeYuNet(), raising=False)
+    detector = face_detector(f"yunet:{tmp_path / 'm.onnx'}")
+    assert given_to[0][0] == str(tmp_path / "m.onnx")
+    for height, width in ((720, 1280), (200, 400)):
+        image = np.empty((height, width, 3), np.uint8)
+        image[:] = (10, 20, 30)
+        found = detector.detect(Frame(0, 0.0, image), "a.mp4")
+        expected = [[width / 2, height / 2, width * 3 / 4, height * 3 / 4, 0.75]]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    image = np.empty((60, 80, 3), np.uint8)
+    image[:] = (10, 20, 30)
+    assert detector.detect(Frame(0, 0.0, image), "a.mp4").shape == (0, 5)
+
+
+def test_yunet_model_errors(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="there is no model file"):
+        face_detector(f"yunet:{tmp_path / 'm.onnx'}")
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    with pytest.raises(ValueError, match="cannot read the file as a YuNet model"):
+        face_detector(f"yunet:{tmp_path / 'm.onnx'}")
+
+
+# --- boxes
+
+
+def boxes_file(path: Path, content: object) -> str:
+    file = path / "b:x.json"
+    file.write_text(content if isinstance(content, str) else json.dumps(content), "utf-8")
+    return f"boxes:{file}"
+
+
+def test_boxes_of_one_film(tmp_path: Path) -> None:
+    detector = face_detector(boxes_file(tmp_path, {"0": [[1, 2, 3.5, 4]], "12": [[5, 6, 7, 8, 0.25], [0, 0, 1, 1]]}))
+    assert detector.detect(frame(index=0), "any.mp4").tolist() == [[1, 2, 3.5, 4, 1]]
+    assert detector.detect(frame(index=12), "other.mp4").tolist() == [[5, 6, 7, 8, 0.25], [0, 0, 1, 1, 1]]
+    assert detector.detect(frame(index=1), "any.mp4").shape == (0, 5)
+
+
+def test_boxes_of_several_films(tmp_path: Path) -> None:
+    content = {"a.mp4": {"0": [[1, 2, 3, 4]]}, "Ju\u0308rgen.mp4": {"0": [[5, 6, 7, 8]], "1": []}, "folder": {}}
+    detector = face_detector(boxes_file(tmp_path, content))
+    assert detector.detect(frame(), "films/a.mp4").tolist() == [[1, 2, 3, 4, 1]]
+    assert detector.detect(frame(), Path("/films/J\u00fcrgen.mp4")).tolist() == [[5, 6, 7, 8, 1]]
+    assert detector.detect(frame(), "films/folder/").shape == (0, 5)
+    with pytest.raises(VideoError, match=r"c.mp4: .*b:x.json has no boxes for 'c.mp4', it lists .*a\.mp4"):
+        detector.detect(frame(), "films/c.mp4")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "expected a boxes file in JSON"),
+        ("[" * 100000, "expected a boxes file in JSON"),
+        ([], "expected an object of frame numbers to boxes, got a list"),
+        ({"x": []}, "key 'x': expected a frame number such as '12'"),
+        ({"-1": []}, "key '-1': expected a frame number"),
+        ({"a.mp4": {"x": []}}, "film 'a.mp4', key 'x': expected a frame number"),
+        ({"a.mp4": {"1": []}, "2": [[1, 2, 3, 4]]}, "key 'a.mp4': expected a frame number"),
+        ({"1": 3}, "key '1': expected a list of boxes.*got a number"),
+        ({"1": [1, 2, 3, 4]}, r"key '1': expected a box of four numbers \[x0, y0, x1, y1\].*got 1"),
+        ({"1": [[1, 2, 3]]}, r"key '1': expected a box of four numbers.*got \[1, 2, 3\]"),
+        ({"1": [[1, 2, 3, True]]}, "key '1': expected a box of four numbers"),
+        ({"1": [[1, 2, 3, "4"]]}, "key '1': expected a box of four numbers"),
+        ('{"1": [[1, 2, NaN, 4]]}', "key '1': expected a box of four numbers"),
+        ({"1": [[100, 100, 50, 50]]}, "key '1': expected corners with x0 < x1 and y0 < y1, not width and height"),
+    ],
+)
+def test_boxes_file_errors(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message) as caught:
+        face_detector(boxes_file(tmp_path, content))
+    assert "b:x.json: " in str(caught.value)
+
+
+def test_boxes_file_missing(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"none.json: the boxes file cannot be read: No such file"):
+        face_detector(f"boxes:{tmp_path / 'none.json'}")
+
+
+# --- selection and tracking
+
+LEFT_LARGE = (0.0, 0.0, 40.0, 40.0, 0.5)
+MIDDLE = (90.0, 90.0, 110.0, 110.0, 0.6)
+SURE = (150.0, 150.0, 180.0, 180.0, 0.9)
+SIZE = (200, 200)
+
+
+def rows(*boxes: tuple[float, ...]) -> np.ndarray:
+    return np.array(boxes, np.float64).reshape(-1, 5)
+
+
+@pytest.mark.parametrize(("select", "expected"), [("largest", LEFT_LARGE), ("central", MIDDLE), ("confident", SURE)])
+def test_select(select: str, expected: tuple[float, ...]) -> None:
+    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
+        boxes = rows(LEFT_LARGE, MIDDLE, SURE)[list(order)]
+        chosen = choose_faces([boxes], [SIZE], select)
+        assert chosen[0] is not None
+        assert tuple(chosen[0][1]) == expected
+    assert set(SELECT) == {"largest", "central", "confident"}
+
+
+def test_the_chosen_face_is_followed() -> None:
+    # The other face becomes the larger one from the second frame on.
+    detections = [
+        rows((100, 100, 120, 120, 1), (10 + 2 * t, 10, 40 + 2 * t, 40, 1), (100, 100, 150 + t, 150 + t, 1))[
+            [1, 0] if t == 0 else [1, 2]
+        ]
+        for t in range(6)
+    ]
+    chosen = choose_faces(detections, [SIZE] * 6, "largest")
+    assert [(c[0], c[1][0]) for c in chosen if c] == [(0, 10 + 2 * t) for t in range(6)]
+
+
+def test_one_frame_of_somebody_else_does_not_move_the_crop() -> None:
+    mine, other = (10, 10, 40, 40, 1), (100, 100, 180, 180, 1)
+    seen = [rows(mine), rows(other), rows(mine, other), rows(), rows(other), rows(mine)]
+    chosen = choose_faces(seen, [SIZE] * 6, "largest")
+    assert [None if c is None else (c[0], c[1][0]) for c in chosen] == [(0, 10), None, (0, 10), None, None, (0, 10)]
+
+
+def test_behind_a_cut_the_rule_chooses_again() -> None:
+    mine, other = (10, 10, 40, 40, 1), (100, 100, 180, 180, 1)
+    chosen = choose_faces([rows(mine)] * 3 + [rows(other)] * 4, [SIZE] * 7, "largest")
+    assert [None if c is None else c[0] for c in chosen] == [0, 0, 0, None, 1, 1, 1]
+    squares = follow(chosen)
+    assert {s.x for s in squares[:4]} == {25}
+    assert {s.x for s in squares[4:]} == {140}
+
+
+def test_a_face_that_was_missed_can_have_moved() -> None:
+    here, near, far = (10, 10, 40, 40, 1), (80, 10, 110, 40, 1), (150, 150, 180, 180, 1)
+    chosen = choose_faces([rows(here), rows(), rows(), rows(near)], [SIZE] * 4, "largest")
+    assert [None if c is None else c[0] for c in chosen] == [0, None, None, 0]
+    assert [round(s.x) for s in follow(chosen)] == [25, 48, 72, 95]
+    chosen = choose_faces([rows(here), rows(), rows(), rows(far), rows(far)], [SIZE] * 5, "largest")
+    assert [None if c is None else c[0] for c in chosen] == [0, None, None, None, 1]
+    assert [round(s.x) for s in follow(chosen)] == [25, 25, 25, 165, 165]
+
+
+def test_gaps_are_interpolated_and_ends_take_the_nearest() -> None:
+    def box(x: float) -> np.ndarray:
+        return np.array([x - 10, 40, x + 10, 60, 1.0])
+
+    # 20 20 30 40 50 50 before smoothing; the windows of the outer frames are one and three frames wide.
+    squares = follow([None, (0, box(20)), None, None, (0, box(50)), None])
+    np.testing.assert_allclose([s.x for s in squares], [20, 70 / 3, 32, 38, 140 / 3, 50])
+    np.testing.assert_allclose([(s.y, s.side) for s in squares], [(50, 20)] * 6)
+    assert follow([None, (0, box(20)), None]) == [square_of(box(20))] * 3
+
+
+@given(values=st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12))
+def test_smoothing(values: list[float]) -> None:
+    line = np.array(values)
+    result = smooth(line)
+    assert result[0] == line[0]
+    assert result[-1] == line[-1]
+    assert result.min() >= line.min() - 1e-6
+    assert result.max() <= line.max() + 1e-6
+    assert (smooth(np.full(9, values[0])) == values[0]).all()
+    np.testing.assert_allclose(smooth(line)[::-1], smooth(line[::-1]), atol=1e-6)
+
+
+def test_smoothing_keeps_steady_motion_and_damps_jitter() -> None:
+    np.testing.assert_allclose(smooth(np.arange(9.0)), np.arange(9.0), atol=1e-12)
+    assert smooth(np.array([0.0, 0, 0, 5, 0, 0, 0])).tolist() == [0, 0, 1, 1, 1, 0, 0]
