@@ -9,6 +9,7 @@ _extension.load()
 # the libraries must be loaded before fake kernels and autograd formulas can be registered
 from dfops import reference  # noqa: E402
 from dfops.ops.inconsistency_gate import inconsistency_gate  # noqa: E402
+from dfops.ops.strip_merge import strip_merge  # noqa: E402
 from dfops.ops.strip_pool import strip_pool  # noqa: E402
 
 try:
@@ -16,4 +17,4 @@ try:
 except PackageNotFoundError:  # a source tree on sys.path that was never installed
     __version__ = "0+unknown"
 
-__all__ = ["__version__", "inconsistency_gate", "reference", "strip_pool"]
+__all__ = ["__version__", "inconsistency_gate", "reference", "strip_merge", "strip_pool"]
