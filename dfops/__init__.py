@@ -10,6 +10,7 @@ _extension.load()
 from dfops import reference  # noqa: E402
 from dfops.ops.inconsistency_gate import inconsistency_gate  # noqa: E402
 from dfops.ops.interframe_difference import interframe_difference, interframe_difference_sparse  # noqa: E402
+from dfops.ops.strip_merge import strip_merge  # noqa: E402
 from dfops.ops.strip_pool import strip_pool  # noqa: E402
 
 try:
@@ -30,5 +31,6 @@ __all__ = [
     "interframe_difference",
     "interframe_difference_sparse",
     "reference",
+    "strip_merge",
     "strip_pool",
 ]

@@ -37,6 +37,14 @@ def strip_pool(x: Tensor, weight: Tensor | None = None, *, axis: str, scales: Se
     return out
 
 
+def strip_merge(parts: Sequence[Tensor], size: int, *, axis: str) -> Tensor:
+    dim = _DIMENSIONS[axis]
+    position = torch.arange(size, device=parts[0].device)
+    # a size of 0 has no positions to divide
+    repeated = [part.index_select(dim, position * part.shape[dim] // max(size, 1)) for part in parts]
+    return torch.stack(repeated).mean(0)
+
+
 def interframe_difference(
     query: Tensor,
     key: Tensor,

@@ -33,10 +33,11 @@ struct Taps {
 
 struct Slabs {
   int64_t width, segment, per_segment, per_outer, period;
-  static constexpr int64_t kElements = 8192, kNarrowest = 64, kWidest = 1024;
+  static constexpr int64_t kElements = 8192, kNarrowest = 64, kWidest = 1024;  // measured on 8 frames
 
   explicit Slabs(const Strips& s) {
-    const int64_t best = min64(kWidest, kElements / (s.length + 1) > kNarrowest ? kElements / (s.length + 1) : kNarrowest);
+    const int64_t fitting = min64(kWidest, kElements / s.length / kNarrowest * kNarrowest);
+    const int64_t best = fitting > kNarrowest ? fitting : kNarrowest;
     if (s.channels_fastest()) {
       // short rows of channels are repeated, so that loops over a period are long enough
       period = s.channels * ceil_div(kNarrowest, s.channels);
@@ -175,6 +176,17 @@ DFOPS_CLONES void correlate_stretch(acc_t* sums, int64_t stride, int64_t period,
   }
   for (int64_t first = 0; first < n; first += period) {
     const int64_t count = min64(period, n - first);
+    if (taps == 3) {
+      acc_t *a = sums, *b = sums + stride, *c = sums + 2 * stride;
+      const acc_t *g = grad + first, *row = in + first;
+#pragma omp simd
+      for (int64_t i = 0; i < count; ++i) {
+        a[i] += g[i] * row[i];
+        b[i] += g[i] * row[shift + i];
+        c[i] += g[i] * row[2 * shift + i];
+      }
+      continue;
+    }
     for (int64_t m = 0; m < taps; ++m) {
       acc_t* sum = sums + m * stride;
       const acc_t *g = grad + first, *row = in + first + m * shift;

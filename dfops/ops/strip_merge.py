@@ -1,0 +1,90 @@
+"""Mean of the levels of a pooling pyramid, each repeated to full length along one axis."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dfops.ops._axes import dimension_of, with_length
+from dfops.ops._checks import (
+    autocast_to_widest,
+    check_clip,
+    check_floating,
+    check_kind,
+    forbid_second_derivative,
+    is_channels_last,
+    new_clip,
+)
+
+_MOST_PARTS = 8  # kernels hold the parts in an argument of fixed size
+
+
+def strip_merge(parts: Sequence[Tensor], size: int, *, axis: str) -> Tensor:
+    """Repeat every part to `size` along one axis (nearest neighbour) and average them, in one pass.
+
+    out[i] = mean over parts of part[i * length // size]
+
+    The source position is computed in integers, so sizes that do not divide work; it equals
+    F.interpolate(mode="nearest") for power-of-two ratios, not for every one.
+
+    Args:
+        parts: 1 to 8 clips (B, T, C, H, W) that agree in all axes but `axis`, in dtype and in device; floating point.
+            Under autocast they are brought to the widest dtype among them.
+        size: length of the result along `axis`.
+        axis: "T", "H" or "W".
+
+    Returns:
+        The common shape with `size` along `axis`, memory layout of the first part.
+
+    Raises:
+        ValueError: a shape, device, axis or size other than the ones above; an empty part with size > 0.
+        TypeError: a dtype other than the ones above, or no tensor.
+
+    Differentiable in all parts.
+
+    Source: DDL, IEEE TIFS 2023, MSA.
+    """
+    dim = dimension_of(axis)
+    parts = list(parts)
+    if not 1 <= len(parts) <= _MOST_PARTS:
+        raise ValueError(f"parts must hold 1 to {_MOST_PARTS} tensors, got {len(parts)}")
+    if isinstance(size, bool) or not isinstance(size, int) or size < 0:
+        raise ValueError(f"size must be an integer and not negative, got {size!r}")
+    check_floating(**{f"parts[{i}]": part for i, part in enumerate(parts)})
+    parts = list(autocast_to_widest(*parts))
+    check_clip(**{f"parts[{i}]": part for i, part in enumerate(parts)})
+    for i, part in enumerate(parts):
+        if with_length(part, dim, 0) != with_length(parts[0], dim, 0):
+            raise ValueError(
+                f"parts[{i}] must agree with parts[0] in all axes but {axis}, {tuple(parts[0].shape)}, "
+                f"got {tuple(part.shape)}"
+            )
+        if size > 0 and part.shape[dim] == 0:
+            raise ValueError(f"parts[{i}] is empty along {axis}, so it cannot be repeated to size {size}")
+        check_kind("parts[0]", parts[0], **{f"parts[{i}]": part})
+    return torch.ops.dfops.strip_merge(parts, size, dim)
+
+
+@torch.library.register_fake("dfops::strip_merge")
+def _(parts: list[Tensor], size: int, axis: int) -> Tensor:
+    return new_clip(parts[0], with_length(parts[0], axis, size), is_channels_last(parts[0]))
+
+
+@torch.library.register_fake("dfops::_strip_merge_backward")
+def _(grad: Tensor, lengths: list[int], axis: int) -> list[Tensor]:
+    channels_last = is_channels_last(grad)
+    return [new_clip(grad, with_length(grad, axis, length), channels_last) for length in lengths]
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    parts, _, ctx.axis = inputs
+    ctx.lengths = [part.shape[ctx.axis] for part in parts]
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
+    return torch.ops.dfops._strip_merge_backward(grad, ctx.lengths, ctx.axis), None, None
+
+
+torch.library.register_autograd("dfops::strip_merge", _backward, setup_context=_setup_context)
+forbid_second_derivative("_strip_merge_backward")
