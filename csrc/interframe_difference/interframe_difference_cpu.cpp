@@ -1,4 +1,4 @@
-#include "interframe_difference/interframe_difference.h"
+#include "interframe_difference/interframe_difference_cpu.h"
 
 #include <memory>
 #include <tuple>
@@ -20,11 +20,11 @@ Clip<const scalar_t> clip_of(const Tensor& clip) {
 template <class scalar_t>
 void map(acc_type<scalar_t>* s, acc_type<scalar_t>* variance, const Clip<const scalar_t>& query,
          const Clip<const scalar_t>& key, int64_t clips, acc_type<scalar_t> min_variance) {
-  const int64_t block = block_positions(query.channels, query.positions, clips, sizeof(acc_type<scalar_t>));
+  const int64_t block = block_positions<acc_type<scalar_t>>(query.channels, query.positions, clips);
   const int64_t blocks = ceil_div(query.positions, block);
   const int64_t grain = ceil_div(kGrainValues, block * query.frames * (query.channels + 1));
   torch::stable::parallel_for(0, clips * blocks, grain, [&](int64_t begin, int64_t end) {
-    MapScratch<scalar_t> scratch(query.frames, query.channels, block);
+    MapScratch<acc_type<scalar_t>> scratch(query.frames, query.channels, block);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i % blocks * block;
       map_range(s, variance, query, key, min_variance, i / blocks, first, min64(query.positions, first + block), scratch);
@@ -122,11 +122,11 @@ void slots_backward(scalar_t* grad_query, scalar_t* grad_key, const scalar_t* gr
     grad_s_of_frame(grad_s.data() + t * slots, upstream.data(), s.data() + t * slots, used, slots, all_kept, normalize,
                     acc_t(frames), eps);
   }
-  const int64_t grain = ceil_div(kGrainValues, kLanes * frames * (channels + 1));
-  torch::stable::parallel_for(0, ceil_div(slots, kLanes), grain, [&](int64_t begin, int64_t end) {
+  const int64_t grain = ceil_div(kGrainValues, kLanes<acc_t> * frames * (channels + 1));
+  torch::stable::parallel_for(0, ceil_div(slots, kLanes<acc_t>), grain, [&](int64_t begin, int64_t end) {
     GradScratch<acc_t> scratch(frames, channels);
     for (int64_t i = begin; i < end; ++i)
-      slots_backward_tile(grad_query, grad_key, grad_s.data(), query, key, frames, channels, slots, used, i * kLanes,
+      slots_backward_tile(grad_query, grad_key, grad_s.data(), query, key, frames, channels, slots, used, i * kLanes<acc_t>,
                           scratch);
   });
 }
