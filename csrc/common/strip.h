@@ -5,6 +5,11 @@
 
 namespace dfops {
 
+// Without the cost of a 64-bit division where the numbers are small; neither is negative.
+DFOPS_HD int64_t quotient(int64_t a, int64_t b) {
+  return ((a | b) >> 32) == 0 ? int64_t(uint32_t(a) / uint32_t(b)) : a / b;
+}
+
 struct Strips {
   int64_t outer, length, inner;
   int64_t channels, run;  // the channel of a position is position / run % channels

@@ -38,8 +38,25 @@ def inconsistency_gate(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: T
         check_device("x", x, gamma=gamma)
         if gamma.numel() != 1:
             raise ValueError(f"gamma must have one element, got shape {tuple(gamma.shape)}")
+    # Without gradients the compiler gains more by fusing the plain formula with its neighbours (a batch norm before it)
+    # than the kernel does, 1.4 times on CPU; with gradients the kernel is as fast or faster.
+    if torch.compiler.is_compiling() and not _differentiated(x, vertical, horizontal, gamma):
+        return _plain(x, vertical, horizontal, gamma)
+    if isinstance(gamma, Tensor):
         return torch.ops.dfops.inconsistency_gate(x, vertical, horizontal, gamma, 1.0)
     return torch.ops.dfops.inconsistency_gate(x, vertical, horizontal, None, float(gamma))
+
+
+def _differentiated(*values: Tensor | float) -> bool:
+    return torch.is_grad_enabled() and any(isinstance(value, Tensor) and value.requires_grad for value in values)
+
+
+def _plain(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: Tensor | float) -> Tensor:
+    accumulated = torch.float64 if x.dtype == torch.float64 else torch.float32
+    vertical, horizontal = torch.sigmoid(vertical.to(accumulated)), torch.sigmoid(horizontal.to(accumulated))
+    factor = gamma.to(accumulated).reshape(()) if isinstance(gamma, Tensor) else gamma
+    wide = x.to(accumulated)
+    return (wide + factor * wide * ((vertical - 0.5) / 2 + (horizontal - 0.5) / 2)).to(x.dtype)
 
 
 @torch.library.register_fake("dfops::inconsistency_gate")

@@ -63,7 +63,29 @@ def strip_merge(parts: Sequence[Tensor], size: int, *, axis: str) -> Tensor:
         if size > 0 and part.shape[dim] == 0:
             raise ValueError(f"parts[{i}] is empty along {axis}, so it cannot be repeated to size {size}")
         check_kind("parts[0]", parts[0], **{f"parts[{i}]": part})
+    # the compiler fuses the plain formula with its neighbours, which gains more than the kernel does; measured on CPU:
+    # 1.2 to 2.9 times, forward and backward, both layouts. Its gather for other sizes has a slow backward.
+    if torch.compiler.is_compiling() and size > 0 and all(size % part.shape[dim] == 0 for part in parts):
+        return _repeat_and_average(parts, size, dim)
     return torch.ops.dfops.strip_merge(parts, size, dim)
+
+
+def _repeat_and_average(parts: list[Tensor], size: int, dim: int) -> Tensor:
+    # in the order of memory, so that the result has the layout of the first part
+    order = (0, 1, 3, 4, 2) if is_channels_last(parts[0]) else (0, 1, 2, 3, 4)
+    back = (0, 1, 4, 2, 3) if is_channels_last(parts[0]) else order
+    accumulated = torch.float64 if parts[0].dtype == torch.float64 else torch.float32
+    place = order.index(dim)
+    total: Tensor | None = None
+    for part in parts:
+        rows = part.permute(order).contiguous().to(accumulated)
+        shape = list(rows.shape)
+        repeated = [*shape[: place + 1], size // shape[place], *shape[place + 1 :]]
+        shape[place] = size
+        rows = rows.unsqueeze(place + 1).expand(repeated).reshape(shape)
+        total = rows if total is None else total + rows
+    assert total is not None
+    return (total / len(parts)).to(parts[0].dtype).permute(back)
 
 
 @torch.library.register_fake("dfops::strip_merge")
