@@ -46,7 +46,9 @@ def cuda_decision() -> tuple[str | None, str]:
         major = release.split("release ", 1)[1].split(".", 1)[0]
         if major == torch.version.cuda.split(".")[0]:
             return root, f"CUDA library built with the toolkit {release.split('release ', 1)[1].split(',')[0]}"
-        reason = f"CUDA library not built: toolkit has CUDA {major}, torch {torch.__version__} CUDA {torch.version.cuda}"
+        reason = (
+            f"CUDA library not built: toolkit has CUDA {major}, torch {torch.__version__} CUDA {torch.version.cuda}"
+        )
     if switch == "1":
         raise SystemExit(f"DFOPS_CUDA=1, but: {reason}")
     return None, reason
@@ -81,7 +83,16 @@ def sources(pattern: str) -> list[str]:
 
 
 include_dirs = [str(Path("csrc").resolve())]
-cpp_flags = ["-O3", "-std=c++17", "-g0", "-fvisibility=hidden", "-Wall", "-Wno-unknown-pragmas", "-fopenmp-simd", TARGET]
+cpp_flags = [
+    "-O3",
+    "-std=c++17",
+    "-g0",
+    "-fvisibility=hidden",
+    "-Wall",
+    "-Wno-unknown-pragmas",
+    "-fopenmp-simd",
+    TARGET,
+]
 cpp_flags += ["-fno-math-errno"]  # lets loops around sqrt vectorise; values stay the same
 extensions = [
     CppExtension(

@@ -1,4 +1,4 @@
-"""Fused, differentiable operators for deepfake detection, `dfops.<operator>`; in plain torch `dfops.reference.<operator>`."""
+"""Fused, differentiable operators for deepfake detection; `dfops.reference` holds each again in plain torch."""
 
 from importlib.metadata import PackageNotFoundError, version
 

@@ -47,7 +47,10 @@ def _load_cuda() -> tuple[bool, str]:
     if torch.version.cuda is None:
         return False, f"CUDA library built for CUDA {built_for}, torch {torch.__version__} is a CPU build"
     if built_for.split(".")[0] != torch.version.cuda.split(".")[0]:
-        return False, f"CUDA library built for CUDA {built_for}, torch {torch.__version__} has CUDA {torch.version.cuda}"
+        return (
+            False,
+            f"CUDA library built for CUDA {built_for}, torch {torch.__version__} has CUDA {torch.version.cuda}",
+        )
     try:
         importlib.import_module("dfops._cuda")
     except ImportError as error:

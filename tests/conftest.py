@@ -9,8 +9,14 @@ import torch
 hypothesis.settings.register_profile(
     "dev", max_examples=25, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
 )
-hypothesis.settings.register_profile("ci", parent=hypothesis.settings.get_profile("dev"), max_examples=200, derandomize=True)
+hypothesis.settings.register_profile(
+    "ci", parent=hypothesis.settings.get_profile("dev"), max_examples=200, derandomize=True
+)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--golden-dir", help="folder with *.cases.json and their files (default: tests/golden)")
 
 
 def pytest_collection_modifyitems(items):

@@ -35,7 +35,9 @@ def lay_out(clip: Tensor, layout: str) -> Tensor:
     return out.copy_(clip)
 
 
-def random_clip(shape, *, seed=0, layout="contiguous", dtype=torch.float32, device="cpu", requires_grad=False) -> Tensor:
+def random_clip(
+    shape, *, seed=0, layout="contiguous", dtype=torch.float32, device="cpu", requires_grad=False
+) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(shape, generator=generator, dtype=torch.float64).to(device=device, dtype=dtype)
     return lay_out(values, layout).requires_grad_(requires_grad)

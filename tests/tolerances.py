@@ -1,4 +1,4 @@
-"""The one table of tolerances: torch's own for float32 and float64, relative to the reference's own error for halves."""
+"""The one table of tolerances: torch's own for float32 and float64, the reference's own error for halves."""
 
 import torch
 from torch import Tensor

@@ -21,9 +21,7 @@ HERE = Path(__file__).parent
 def compile_module() -> Path:
     sanitize = os.environ.get("DFOPS_KERNELS_SANITIZE") == "1"
     flags = ["-std=c++17", "-fPIC", "-fvisibility=hidden", "-fopenmp-simd", "-fno-math-errno", "-Wall", "-Wextra"]
-    flags += [
-        f"-I{path}" for path in (ROOT / "csrc", HERE, pybind11.get_include(), sysconfig.get_paths()["include"])
-    ]
+    flags += [f"-I{path}" for path in (ROOT / "csrc", HERE, pybind11.get_include(), sysconfig.get_paths()["include"])]
     if sanitize:
         flags += ["-O1", "-g", "-DDFOPS_NO_CLONES", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"]
     else:

@@ -19,7 +19,12 @@ def expected(x, v, h, gamma):
 def expected_gradients(g, x, v, h, gamma):
     attention = (sigmoid(v) - 0.5) / 2 + (sigmoid(h) - 0.5) / 2
     slope_v, slope_h = sigmoid(v) * (1 - sigmoid(v)), sigmoid(h) * (1 - sigmoid(h))
-    return g * (1 + gamma * attention), g * gamma * x * slope_v / 2, g * gamma * x * slope_h / 2, (g * x * attention).sum()
+    return (
+        g * (1 + gamma * attention),
+        g * gamma * x * slope_v / 2,
+        g * gamma * x * slope_h / 2,
+        (g * x * attention).sum(),
+    )
 
 
 def draw(seed, n, dtype, count):

@@ -146,16 +146,16 @@ def test_autocast_takes_the_widest_dtype(device):
     with torch.autocast(device, dtype=torch.bfloat16):
         out = dfops.inconsistency_gate(x, vertical.bfloat16(), horizontal.bfloat16(), gamma)
     assert out.dtype == torch.float32
-    assert_matches(out, reference.inconsistency_gate(x, vertical.bfloat16().float(), horizontal.bfloat16().float(), gamma))
+    assert_matches(
+        out, reference.inconsistency_gate(x, vertical.bfloat16().float(), horizontal.bfloat16().float(), gamma)
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_layout_is_kept_and_mixed_layouts_agree(device):
     x, vertical, horizontal, gamma = arguments(device=device)
     expected = dfops.inconsistency_gate(x, vertical, horizontal, gamma)
-    out = dfops.inconsistency_gate(
-        lay_out(x, "channels_last"), vertical, lay_out(horizontal, "strided"), gamma
-    )
+    out = dfops.inconsistency_gate(lay_out(x, "channels_last"), vertical, lay_out(horizontal, "strided"), gamma)
     assert out.stride() == lay_out(x, "channels_last").stride()
     assert_matches(out, expected)
 
@@ -173,7 +173,8 @@ def test_nan_and_infinity_pass_through():
     vertical = torch.tensor([float("nan"), 0.0, 0.0, float("inf"), float("-inf")])
     horizontal = torch.zeros(5)
     assert_matches(
-        dfops.inconsistency_gate(x, vertical, horizontal, 1.0), reference.inconsistency_gate(x, vertical, horizontal, 1.0)
+        dfops.inconsistency_gate(x, vertical, horizontal, 1.0),
+        reference.inconsistency_gate(x, vertical, horizontal, 1.0),
     )
 
 
