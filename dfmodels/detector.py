@@ -1,0 +1,95 @@
+"""What all detectors have in common: their input contract, their options, and probabilities from logits."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class InputContract:
+    """What a detector wants to see.
+
+    Attributes:
+        num_frames: frames T of a clip.
+        size: height and width of a face crop in pixels; other sizes run, this one was trained for.
+        margin: side of the square crop relative to the longer side of the face box.
+        mean, std: per colour (RGB, after scaling to [0, 1]): input = (value - mean) / std.
+    """
+
+    num_frames: int
+    size: tuple[int, int]
+    margin: float = 1.3
+    mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
+    std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+    def normalize(self, frames: Tensor) -> Tensor:
+        """Network input (..., 3, H, W) from RGB values in 0..255, (..., H, W, 3) uint8."""
+        clip = frames.movedim(-1, -3).float() / 255
+        mean, std = (torch.tensor(v, device=clip.device)[:, None, None] for v in (self.mean, self.std))
+        return (clip - mean) / std
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Detector(nn.Module):
+    """A network from clips (B, T, 3, H, W) to logits (B, 2), class 0 real, class 1 fake.
+
+    Attributes:
+        name: registered name.
+        config: the options it was built with, enough to build it again.
+        contract: what it wants to see.
+        trained: whether it has detector weights. Random weights give no verdict; loading a complete state dict sets
+            this, and so does dfmodels' training loop. Set it after training a model in a loop of your own.
+    """
+
+    name: str
+    config: dict[str, Any]
+    contract: InputContract
+    trained: bool = False
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        result = super().load_state_dict(state_dict, strict, assign)
+        self.trained = self.trained or strict
+        return result
+
+    def published_layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Published key -> our key, and the index of that tensor in ours where we keep several in one."""
+        raise NotImplementedError
+
+    def predict(self, clip: Tensor) -> Tensor:
+        """Probability that each clip is fake, in evaluation mode and without gradients.
+
+        Args:
+            clip: (B, T, 3, H, W) as `contract` says.
+
+        Returns:
+            (B,) in [0, 1].
+
+        Raises:
+            RuntimeError: the detector has no trained weights.
+        """
+        if not self.trained:
+            raise RuntimeError(
+                f"this {self.name} detector has random weights, so its output means nothing; load trained weights "
+                f'(dfmodels.build("{self.name}", weights=...) or dfmodels.load); set trained = True after training it'
+            )
+        was_training = self.training
+        self.eval()
+        try:
+            with torch.no_grad():
+                return self(clip).float().softmax(1)[:, 1]
+        finally:
+            self.train(was_training)
+
+    def check_clip(self, clip: Tensor) -> None:
+        """Raise ValueError or TypeError when `clip` is no (B, T, 3, H, W) of floating-point numbers."""
+        if not isinstance(clip, Tensor) or not clip.is_floating_point():
+            kind = clip.dtype if isinstance(clip, Tensor) else type(clip).__name__
+            raise TypeError(f"clip must be a floating-point tensor (B, T, 3, H, W), got {kind}")
+        if clip.dim() != 5 or clip.shape[2] != 3:
+            raise ValueError(f"clip must be (B, T, 3, H, W), got shape {tuple(clip.shape)}")
+        if clip.shape[3] < 1 or clip.shape[4] < 1:
+            raise ValueError(f"clip must have at least one row and column, got shape {tuple(clip.shape)}")

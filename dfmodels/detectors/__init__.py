@@ -1,0 +1,6 @@
+"""One module per detector: blocks, class, key conversion, builder."""
+
+from dfmodels.detector import Detector, InputContract
+from dfmodels.detectors import ddl
+
+__all__ = ["Detector", "InputContract", "ddl"]

@@ -1,0 +1,562 @@
+"""DDL, Dynamic Difference Learning With Spatio-Temporal Correlation for Deepfake Video Detection (IEEE TIFS 2023).
+
+A shortened Xception per frame. Before each of its blocks, DFDC captures the few positions whose inter-frame difference
+fluctuates most and MSA gates the features by temporal convolutions at three temporal scales.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, cast
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import dfops
+from dfmodels.detector import Detector, InputContract
+from dfmodels.layers.clips import fold, folded_norm, pointwise, pointwise_norm
+from dfmodels.registry import register
+from dfmodels.weights import Layout
+
+SCALES = (1, 2, 4)
+PATHS = ("vertical", "horizontal")  # both act along time; the names are those of the release
+
+
+class DifferenceCapture(nn.Module):
+    """DFDC, dynamic fine-grained difference capture: re-injects features where the inter-frame difference fluctuates.
+
+    out = x + gamma * (W_v x) * map, map = dfops.interframe_difference(W_q x, W_k x)
+
+    Under mask_rule "le" the map lives on fewer than num_keep positions a clip: the value branch, the addition and the
+    whole backward run only there.
+
+    Args:
+        channels: C.
+        ratio: C / channels of query and key.
+        num_keep: rank of the variance that a position must exceed to survive; None is the height of the map.
+        mask_rule: "le" as released, "lt" as in the text of the paper.
+        min_variance: variances below count as 0.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        *,
+        ratio: int = 8,
+        num_keep: int | None = None,
+        mask_rule: str = "le",
+        min_variance: float = 0,
+    ):
+        super().__init__()
+        self.query = nn.Parameter(torch.empty(channels // ratio, channels))
+        self.key = nn.Parameter(torch.empty(channels // ratio, channels))
+        self.value = nn.Parameter(torch.empty(channels, channels))
+        self.gamma = nn.Parameter(torch.zeros(1))
+        self.num_keep = num_keep
+        self.mask_rule = mask_rule
+        self.min_variance = min_variance
+        for weight in (self.query, self.key, self.value):
+            nn.init.normal_(weight, std=math.sqrt(2 / weight.shape[0]))
+
+    def forward(self, x: Tensor, *, maps: list[Tensor] | None = None, may_overwrite: bool = False) -> Tensor:
+        """Features (B, T, C, H, W) of the same shape; the difference map (B, T, H, W) is appended to `maps`.
+
+        With `may_overwrite` the result takes the memory of x where no gradient is recorded.
+        """
+        if self.mask_rule == "lt":
+            return self._dense(x, maps)
+        b, t, c, h, w = x.shape
+        with torch.no_grad():
+            query, key = self._query_key(x)
+            positions, values = dfops.interframe_difference_sparse(query, key, **self._options(h, w))
+        slots = positions.clamp(min=0)  # unused slots hold value 0, so adding them to position 0 changes nothing
+        index = slots[:, None, :, None].expand(b, t, -1, c)
+        rows = x.flatten(3).transpose(2, 3).gather(2, index)  # (B, T, N, C)
+        if torch.is_grad_enabled():
+            values = _SlotValues.apply(*self._query_key(rows.transpose(2, 3)[..., None]), positions, values)
+        if maps is not None:
+            maps.append(_spread(values.detach(), slots, h, w))
+        change = self.gamma * F.linear(rows, self.value) * values[..., None]
+        out = x if may_overwrite and not torch.is_grad_enabled() else x.clone()
+        out.view(b, t, c, h * w).transpose(2, 3).scatter_add_(2, index, change.to(x.dtype))
+        return out
+
+    def _dense(self, x: Tensor, maps: list[Tensor] | None) -> Tensor:
+        query, key = self._query_key(x)
+        difference = dfops.interframe_difference(query, key, mask_rule="lt", **self._options(*x.shape[3:]))
+        if maps is not None:
+            maps.append(difference.detach())
+        return x + (self.gamma * pointwise(x, self.value) * difference[:, :, None]).to(x.dtype)
+
+    def _query_key(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        # the mask is a hard decision that rounding to a half type would move, so both products stay in float32
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x if x.dtype == torch.float64 else x.float()
+            return pointwise(wide, self.query.to(wide.dtype)), pointwise(wide, self.key.to(wide.dtype))
+
+    def _options(self, h: int, w: int) -> dict[str, Any]:
+        rank = h if self.num_keep is None else min(self.num_keep, h * w)
+        return {"num_keep": rank, "min_variance": self.min_variance}
+
+
+def _spread(values: Tensor, slots: Tensor, h: int, w: int) -> Tensor:
+    """The dense map (B, T, H, W) of slot values (B, T, N)."""
+    b, t, _ = values.shape
+    index = slots[:, None].expand(b, t, -1)
+    return values.new_zeros(b, t, h * w).scatter_add(2, index, values).unflatten(2, (h, w))
+
+
+class _SlotValues(torch.autograd.Function):
+    """The values of the surviving slots, differentiable in the query and key vectors at those slots alone."""
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, positions: Tensor, values: Tensor) -> Tensor:
+        ctx.save_for_backward(query, key, positions)
+        return values.clone()
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        query, key, positions = ctx.saved_tensors
+        grad_query, grad_key = torch.ops.dfops._interframe_difference_sparse_backward(
+            grad, query[..., 0], key[..., 0], positions, True, 1e-8
+        )
+        return grad_query[..., None], grad_key[..., None], None, None
+
+
+class TemporalAggregation(nn.Module):
+    """MSA, multi-scale spatio-temporal aggregation: gates features by temporal filters at three temporal scales.
+
+    On each of two paths, for s in SCALES: mean over s frames, filter of 3 taps a channel, 1x1 convolution to
+    C / ratio, norm, nearest up-sampling to T; their mean, 1x1 convolution to C, norm. The gate is
+    dfops.inconsistency_gate of the two paths.
+
+    Args:
+        channels: C.
+        ratio: C / inner channels.
+    """
+
+    def __init__(self, channels: int, *, ratio: int = 4):
+        super().__init__()
+        inner = channels // ratio
+        self.taps = nn.Parameter(torch.empty(len(PATHS), len(SCALES), channels, 3))
+        self.reduce = nn.Parameter(torch.empty(len(PATHS), len(SCALES), inner, channels))
+        norms = nn.ModuleList(nn.ModuleList(nn.BatchNorm2d(inner) for _ in SCALES) for _ in PATHS)
+        self.norms = cast(Sequence[Sequence[nn.BatchNorm2d]], norms)
+        self.merge = cast(Sequence[nn.Conv2d], nn.ModuleList(nn.Conv2d(inner, channels, 1) for _ in PATHS))
+        self.merge_norms = cast(Sequence[nn.BatchNorm2d], nn.ModuleList(nn.BatchNorm2d(channels) for _ in PATHS))
+        self.gamma = nn.Parameter(torch.zeros(1))
+        nn.init.normal_(self.taps, std=math.sqrt(2 / (3 * channels)))
+        nn.init.normal_(self.reduce, std=math.sqrt(2 / inner))
+        for merge in self.merge:
+            nn.init.normal_(merge.weight, std=math.sqrt(2 / channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (B, T, C, H, W) with T >= 4 -> the same shape."""
+        vertical, horizontal = self.paths(x)
+        return dfops.inconsistency_gate(x, vertical, horizontal, self.gamma)
+
+    def paths(self, x: Tensor) -> list[Tensor]:
+        """The two paths (B, T, C, H, W) before the sigmoid."""
+        num_frames = x.shape[1]
+        if num_frames < SCALES[-1]:
+            raise ValueError(f"clip must have at least {SCALES[-1]} frames for MSA, got {num_frames}")
+        strips = dfops.strip_pool(x, self.taps.to(x.dtype), axis="T", scales=SCALES)
+        logits = []
+        for d in range(len(PATHS)):
+            parts = [pointwise_norm(y, self.reduce[d, s], self.norms[d][s]) for s, y in enumerate(strips[d])]
+            merged = dfops.strip_merge(parts, num_frames, axis="T")
+            merge = self.merge[d]
+            logits.append(pointwise_norm(merged, merge.weight[:, :, 0, 0], self.merge_norms[d], merge.bias))
+        return logits
+
+
+class SeparableConv(nn.Module):
+    """3x3 convolution a channel, then 1x1 to `out_channels`, then a norm."""
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__()
+        self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
+        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+        nn.init.normal_(self.depthwise.weight, std=math.sqrt(2 / (9 * in_channels)))
+        nn.init.normal_(self.pointwise.weight, std=math.sqrt(2 / out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T, C, H, W) -> (B, T, O, H, W)."""
+        filtered = self.depthwise(fold(x)).unflatten(0, x.shape[:2])
+        return pointwise_norm(filtered, self.pointwise.weight[:, :, 0, 0], self.norm)
+
+
+class Block(nn.Module):
+    """ReLU, DFDC, MSA, then separable convolutions beside a skip; both see the features after MSA.
+
+    Args:
+        in_channels, out_channels: width before and after.
+        num_convs: separable convolutions.
+        stride: 1 or 2; the convolutions end in a max pool, the skip samples even rows and columns.
+        leading_relu: whether the block rectifies its input.
+        use_capture, use_aggregation: whether DFDC and MSA act; their parameters exist either way.
+        capture: options of `DifferenceCapture`.
+        aggregation_ratio: of `TemporalAggregation`.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        *,
+        num_convs: int,
+        stride: int,
+        leading_relu: bool = True,
+        use_capture: bool = True,
+        use_aggregation: bool = True,
+        capture: dict[str, Any] | None = None,
+        aggregation_ratio: int = 4,
+    ):
+        super().__init__()
+        self.stride = stride
+        self.leading_relu = leading_relu
+        self.use_capture = use_capture
+        self.use_aggregation = use_aggregation
+        self.capture = DifferenceCapture(in_channels, **(capture or {}))
+        self.aggregation = TemporalAggregation(in_channels, ratio=aggregation_ratio)
+        self.convs = nn.ModuleList(
+            SeparableConv(in_channels if i == 0 else out_channels, out_channels) for i in range(num_convs)
+        )
+        self.skip: nn.Conv2d | None = None
+        if stride != 1 or in_channels != out_channels:
+            self.skip = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+            self.skip_norm = nn.BatchNorm2d(out_channels)
+            nn.init.normal_(self.skip.weight, std=math.sqrt(2 / out_channels))
+
+    def forward(self, x: Tensor, maps: list[Tensor] | None = None) -> Tensor:
+        """(B, T, C, H, W) -> (B, T, O, ceil(H/stride), ceil(W/stride)), not rectified."""
+        if self.leading_relu:
+            x = F.relu(x)
+        if self.use_capture:
+            x = self.capture(x, maps=maps, may_overwrite=self.leading_relu)
+        if self.use_aggregation:
+            x = self.aggregation(x)
+        y = self.convs[0](x)
+        for conv in self.convs[1:]:
+            y = conv(F.relu(y, inplace=not torch.is_grad_enabled()))
+        if self.stride == 2:
+            y = F.max_pool2d(fold(y), 3, 2, 1).unflatten(0, y.shape[:2])
+        if self.skip is None:
+            return y + x
+        corner = x[..., :: self.stride, :: self.stride]
+        if x.stride(2) == 1:  # keeps the rows of the product contiguous
+            corner = corner.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
+        return y + pointwise_norm(corner, self.skip.weight[:, :, 0, 0], self.skip_norm)
+
+
+class ChannelAttention(nn.Module):
+    """Gate (B, C, 1, 1) in (0, 1) from the mean and the maximum over positions through one shared two-layer network."""
+
+    def __init__(self, channels: int, ratio: int = 16):
+        super().__init__()
+        self.squeeze = nn.Conv2d(channels, channels // ratio, 1, bias=False)
+        self.excite = nn.Conv2d(channels // ratio, channels, 1, bias=False)
+        for conv in (self.squeeze, self.excite):
+            nn.init.normal_(conv.weight, std=math.sqrt(2 / conv.out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, 1, 1)."""
+        pooled = (x.mean((2, 3), keepdim=True), x.amax((2, 3), keepdim=True))
+        return torch.sigmoid(sum(self.excite(F.relu(self.squeeze(p))) for p in pooled))
+
+
+class FrameFusion(nn.Module):
+    """Fuses the frames of a clip, stacked into channels frame by frame: f = ReLU(norm(conv1x1)), out = f (1 + gate)."""
+
+    def __init__(self, in_channels: int, out_channels: int, ratio: int = 16):
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(out_channels)
+        self.attention = ChannelAttention(out_channels, ratio)
+        nn.init.normal_(self.conv.weight, std=math.sqrt(2 / out_channels))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, T*C, H, W) -> (B, O, H, W)."""
+        fused = F.relu(self.norm(self.conv(x)))
+        return fused * (1 + self.attention(fused))
+
+
+class DDL(Detector):
+    """The whole detector; `ddl` lists its options.
+
+    In inference the stem runs in channels-last, and so does everything behind it: there a 1x1 convolution is one
+    product over positions.
+    """
+
+    def __init__(
+        self,
+        *,
+        num_frames: int,
+        num_classes: int,
+        stem_channels: Sequence[int],
+        widths: Sequence[int],
+        num_convs: Sequence[int],
+        strides: Sequence[int],
+        exit_channels: Sequence[int],
+        fusion_channels: int,
+        num_keep: int | None,
+        mask_rule: str,
+        min_variance: float,
+        gamma: float,
+        capture_blocks: Sequence[bool],
+        aggregation_blocks: Sequence[bool],
+        size: tuple[int, int],
+    ):
+        super().__init__()
+        self.name = "ddl"
+        self.contract = InputContract(num_frames=num_frames, size=size)
+        capture = {"num_keep": num_keep, "mask_rule": mask_rule, "min_variance": min_variance}
+        first, second = stem_channels
+        self.conv1 = nn.Conv2d(3, first, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(first)
+        self.conv2 = nn.Conv2d(first, second, 3, stride=2, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(second)
+        inputs = [second, *widths[:-1]]
+        blocks = nn.ModuleList(
+            Block(
+                inputs[i],
+                widths[i],
+                num_convs=num_convs[i],
+                stride=strides[i],
+                use_capture=capture_blocks[i],
+                use_aggregation=aggregation_blocks[i],
+                capture=capture,
+            )
+            for i in range(len(widths))
+        )
+        self.blocks = cast(Sequence[Block], blocks)
+        self.exits = nn.ModuleList(
+            SeparableConv(a, b) for a, b in zip([widths[-1], *exit_channels[:-1]], exit_channels, strict=True)
+        )
+        self.fusion = FrameFusion(num_frames * exit_channels[-1], fusion_channels)
+        self.head = nn.Linear(fusion_channels, num_classes)
+        for conv in (self.conv1, self.conv2):
+            nn.init.normal_(conv.weight, std=math.sqrt(2 / (9 * conv.out_channels)))
+        for block in self.blocks:
+            nn.init.constant_(block.capture.gamma, gamma)
+            nn.init.constant_(block.aggregation.gamma, gamma)
+
+    def forward(self, clip: Tensor) -> Tensor:
+        """Clip (B, T, 3, H, W), RGB in [0, 1] -> logits (B, num_classes)."""
+        return self.head(self.features(clip))
+
+    def features(self, clip: Tensor, maps: list[Tensor] | None = None) -> Tensor:
+        """Pooled features (B, fusion_channels) before the classifier; difference maps are appended to `maps`."""
+        self.check_clip(clip)
+        b, t = clip.shape[:2]
+        if t != self.contract.num_frames:
+            raise ValueError(
+                f"clip must have the {self.contract.num_frames} frames the fusion head was built for "
+                f"(option num_frames), got {t}"
+            )
+        x = clip.flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        x = F.relu(_conv_norm(x, self.conv1, self.norm1), inplace=not torch.is_grad_enabled())
+        # block 1 rectifies it, as every block does
+        x = _conv_norm(x, self.conv2, self.norm2).contiguous(memory_format=torch.channels_last).unflatten(0, (b, t))
+        for block in self.blocks:
+            x = block(x, maps)
+        for conv in self.exits:
+            x = conv(F.relu(x))
+        x = self.fusion(rearrange(F.relu(x), "b t c h w -> b (t c) h w"))
+        return x.mean((2, 3))
+
+    def published_layout(self) -> Layout:
+        layout: Layout = {"conv1.weight": ("conv1.weight", ()), "conv2.weight": ("conv2.weight", ())}
+        layout |= _renamed("bn1", "norm1", NORM) | _renamed("bn2", "norm2", NORM)
+        for i, block in enumerate(self.blocks):
+            layout |= _inside(f"block{i + 1}.", f"blocks.{i}.", block_layout(block))
+        for i in range(len(self.exits)):
+            layout |= _renamed(f"conv{i + 3}", f"exits.{i}", SEPARABLE) | _renamed(
+                f"bn{i + 3}", f"exits.{i}.norm", NORM
+            )
+        layout |= _inside("fea_fusion.", "fusion.", FUSION_LAYOUT)
+        return layout | _renamed("fc", "head", {"weight": "weight", "bias": "bias"})
+
+    def inconsistency_maps(self, clip: Tensor) -> list[Tensor]:
+        """Difference maps of every block whose DFDC acts, in evaluation mode and without gradients.
+
+        Args:
+            clip: (B, T, 3, H, W), RGB in [0, 1].
+
+        Returns:
+            (B, T, H_i, W_i) a block in [0, 1]: 1 at the position of a frame that differs most from the clip, 0 where
+            the difference fluctuates too little to count.
+        """
+        was_training = self.training
+        self.eval()
+        maps: list[Tensor] = []
+        try:
+            with torch.no_grad():
+                self.features(clip, maps)
+        finally:
+            self.train(was_training)
+        return maps
+
+
+NORM = {name: name for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
+SEPARABLE = {"conv1.weight": "depthwise.weight", "pointwise.weight": "pointwise.weight"}
+
+
+def _renamed(published: str, ours: str, leaves: dict[str, str]) -> Layout:
+    return {f"{published}.{a}": (f"{ours}.{b}", ()) for a, b in leaves.items()}
+
+
+def _inside(published: str, ours: str, layout: Layout) -> Layout:
+    return {published + key: (ours + our_key, index) for key, (our_key, index) in layout.items()}
+
+
+FUSION_LAYOUT: Layout = {
+    "convblk.0.weight": ("conv.weight", ()),
+    **_renamed("convblk.1", "norm", NORM),
+    "ca.sharedMLP.0.weight": ("attention.squeeze.weight", ()),
+    "ca.sharedMLP.2.weight": ("attention.excite.weight", ()),
+}
+CAPTURE_LAYOUT: Layout = {
+    "q_conv.weight": ("query", ()),
+    "k_conv.weight": ("key", ()),
+    "v_conv.weight": ("value", ()),
+    "gamma": ("gamma", ()),
+}
+
+
+def aggregation_layout() -> Layout:
+    """Published keys of `TemporalAggregation`."""
+    layout: Layout = {"gamma": ("gamma", ())}
+    for d, path in enumerate(PATHS):
+        for s, suffix in enumerate(("", "_down", "_down2")):
+            published = f"{path}_conv{suffix}"
+            layout[f"{published}.0.conv1.weight"] = ("taps", (d, s))
+            layout[f"{published}.0.pointwise.weight"] = ("reduce", (d, s))
+            layout |= _renamed(f"{published}.1", f"norms.{d}.{s}", NORM)
+        layout |= _renamed(f"{path}_conv_merge.0", f"merge.{d}", {"weight": "weight", "bias": "bias"})
+        layout |= _renamed(f"{path}_conv_merge.1", f"merge_norms.{d}", NORM)
+    return layout
+
+
+def block_layout(block: Block) -> Layout:
+    """Published keys of a `Block`."""
+    layout = _inside("neg_sim.", "capture.", CAPTURE_LAYOUT) | _inside("hv_att.", "aggregation.", aggregation_layout())
+    for i in range(len(block.convs)):  # ReLUs stand between the published entries
+        layout |= _renamed(f"block.rep.{3 * i}", f"convs.{i}", SEPARABLE)
+        layout |= _renamed(f"block.rep.{3 * i + 1}", f"convs.{i}.norm", NORM)
+    if block.skip is not None:
+        layout["block.skip.weight"] = ("skip.weight", ())
+        layout |= _renamed("block.skipbn", "skip_norm", NORM)
+    return layout
+
+
+def _conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
+    if norm.training:
+        return norm(conv(x))
+    scale, shift = folded_norm(norm)
+    return F.conv2d(x, conv.weight * scale[:, None, None, None], shift, conv.stride, conv.padding)
+
+
+@register("ddl")
+def ddl(
+    *,
+    num_frames: int = 8,
+    num_classes: int = 2,
+    stem_channels: Sequence[int] = (32, 64),
+    widths: Sequence[int] = (128, 256, 512, 512, 512, 512, 512),
+    num_convs: Sequence[int] = (2, 2, 2, 3, 3, 3, 3),
+    strides: Sequence[int] = (2, 2, 2, 1, 1, 1, 2),
+    exit_channels: Sequence[int] = (512, 256),
+    fusion_channels: int = 1024,
+    num_keep: int | None = None,
+    mask_rule: str = "le",
+    min_variance: float = 0.0,
+    gamma: float = 0.0,
+    capture_blocks: Sequence[bool] | bool = True,
+    aggregation_blocks: Sequence[bool] | bool = True,
+    size: int | Sequence[int] = 256,
+) -> DDL:
+    """DDL with random weights; the defaults are the published network.
+
+    Args:
+        num_frames: frames T of a clip, at least 4; only the fusion head's weights depend on it.
+        num_classes: logits.
+        stem_channels: of the two convolutions before the blocks.
+        widths: output channels of each block; with the stem's, multiples of 8.
+        num_convs: separable convolutions of each block.
+        strides: 1 or 2 of each block.
+        exit_channels: of the separable convolutions behind the blocks.
+        fusion_channels: width of the fusion head, a multiple of 16.
+        num_keep: rank of the variance that a position must exceed to survive in DFDC; None is the map's height (paper
+            section 3: k = H), and at most H * W counts.
+        mask_rule: "le" masks variances up to that rank as released, "lt" only those below it as in the paper's text.
+        min_variance: variances below count as 0.
+        gamma: where the gates of DFDC and MSA start. At 0, as released, both are the identity at first and open slowly;
+            at 1 short trainings get further.
+        capture_blocks, aggregation_blocks: whether DFDC and MSA act, for all blocks or for each.
+        size: height and width of the face crops it is trained on, for the input contract; any size runs.
+
+    Raises:
+        ValueError: an option other than the ones above.
+
+    Source: IEEE TIFS 2023 and the authors' release.
+    """
+    config: dict[str, Any] = {
+        "num_frames": num_frames,
+        "num_classes": num_classes,
+        "stem_channels": list(stem_channels),
+        "widths": list(widths),
+        "num_convs": list(num_convs),
+        "strides": list(strides),
+        "exit_channels": list(exit_channels),
+        "fusion_channels": fusion_channels,
+        "num_keep": num_keep,
+        "mask_rule": mask_rule,
+        "min_variance": min_variance,
+        "gamma": gamma,
+        "capture_blocks": _for_each(capture_blocks, len(widths)),
+        "aggregation_blocks": _for_each(aggregation_blocks, len(widths)),
+        "size": [size, size] if isinstance(size, int) else list(size),
+    }
+    _check(config)
+    model = DDL(**{**config, "size": tuple(config["size"])})
+    model.config = config
+    return model
+
+
+def _for_each(switch: Sequence[bool] | bool, num_blocks: int) -> list[bool]:
+    return [switch] * num_blocks if isinstance(switch, bool) else list(switch)
+
+
+def _check(config: dict[str, Any]) -> None:
+    num_blocks = len(config["widths"])
+
+    def expect(condition: bool, name: str, what: str) -> None:
+        if not condition:
+            raise ValueError(f"{name} must be {what}, got {config[name]!r}")
+
+    expect(
+        num_blocks >= 1 and all(w >= 8 and w % 8 == 0 for w in config["widths"]), "widths", "positive multiples of 8"
+    )
+    expect(config["num_frames"] >= SCALES[-1], "num_frames", f"at least {SCALES[-1]}")
+    expect(config["num_classes"] >= 1, "num_classes", "at least 1")
+    stem = config["stem_channels"]
+    expect(
+        len(stem) == 2 and stem[0] >= 1 and stem[1] >= 8 and stem[1] % 8 == 0,
+        "stem_channels",
+        "two, the second a multiple of 8",
+    )
+    for name in ("num_convs", "strides", "capture_blocks", "aggregation_blocks"):
+        expect(len(config[name]) == num_blocks, name, f"one for each of the {num_blocks} blocks")
+    expect(all(n >= 1 for n in config["num_convs"]), "num_convs", "at least 1 each")
+    expect(all(s in (1, 2) for s in config["strides"]), "strides", "1 or 2 each")
+    expect(len(config["exit_channels"]) >= 1, "exit_channels", "at least one width")
+    expect(
+        config["fusion_channels"] >= 16 and config["fusion_channels"] % 16 == 0, "fusion_channels", "a multiple of 16"
+    )
+    expect(config["num_keep"] is None or config["num_keep"] >= 1, "num_keep", "None or at least 1")
+    expect(config["mask_rule"] in ("le", "lt"), "mask_rule", '"le" or "lt"')
+    expect(config["min_variance"] >= 0, "min_variance", "at least 0")
+    expect(len(config["size"]) == 2 and min(config["size"]) >= 1, "size", "a side or (height, width)")

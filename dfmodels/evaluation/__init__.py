@@ -1,0 +1,1 @@
+"""Scores of videos, their pictures, and metrics."""

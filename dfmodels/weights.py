@@ -1,0 +1,152 @@
+"""Detector weights in files: our safetensors, with all that builds the detector again, and published checkpoints."""
+
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from dfmodels.detector import Detector
+
+# published key -> our key, and the index of the published tensor in ours where several are kept in one
+Layout = dict[str, tuple[str, tuple[int, ...]]]
+
+_META = "dfmodels"
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_MOST_LISTED = 8
+
+
+class WeightsError(ValueError):
+    """A file does not hold the weights asked for; the message names the file and what differs."""
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What `save` writes beside the tensors: registered name, options, input contract, library version, and notes."""
+
+    name: str
+    config: dict[str, Any]
+    contract: dict[str, Any]
+    version: str
+    notes: dict[str, Any]
+
+
+def save(model: Detector, path: str | Path, **notes: Any) -> None:
+    """Write a detector as safetensors with its name, options, input contract and the library version.
+
+    Args:
+        model: a detector from `build` or `load`, on any device.
+        path: file to write; an existing one is replaced only once the new one is complete.
+        notes: further facts to keep (JSON values): training data, licence, scores.
+
+    Raises:
+        ValueError: the model has no trained weights: a file of random ones would be taken for a detector.
+    """
+    from dfops import __version__
+
+    if not model.trained:
+        raise ValueError(
+            f"this {model.name} detector has random weights; saved, they would be taken for a detector. "
+            "Train or load it first (after a training loop of your own set model.trained = True)"
+        )
+    meta = Meta(model.name, model.config, model.contract.as_dict(), __version__, notes)
+    tensors = {key: value.detach().cpu().contiguous() for key, value in model.state_dict().items()}
+    path = Path(path)
+    partial = path.with_name(path.name + ".part")
+    try:
+        save_file(tensors, partial, metadata={_META: json.dumps(meta.__dict__)})
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read(path: str | Path) -> tuple[dict[str, Tensor], Meta | None]:
+    """Tensors of a file by key, without `module.` in front, and what `save` wrote about them, if it did.
+
+    Raises:
+        WeightsError: neither safetensors nor a pickle that holds tensors alone.
+        FileNotFoundError: no such file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"weights file {path} {'is a folder' if path.is_dir() else 'does not exist'}")
+    meta = None
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, "pt") as file:
+                text = (file.metadata() or {}).get(_META)
+                state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+            meta = Meta(**json.loads(text)) if text else None
+        except (SafetensorError, json.JSONDecodeError, TypeError, OSError) as error:
+            raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
+    else:
+        state = _unpickle(path)
+    return {key.removeprefix("module."): value for key, value in state.items()}, meta
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
+        first = str(error).strip().split("\n")[0]
+        raise WeightsError(
+            f"{path} is not a checkpoint of tensors alone (weights_only=True: code in a file never runs): {first}"
+        ) from error
+    for wrapper in _WRAPPERS:
+        if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
+            content = content[wrapper]
+    if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
+        raise WeightsError(f"{path} must hold a state dict (key -> tensor), got {type(content).__name__}")
+    return {str(key): value for key, value in content.items()}
+
+
+def load_into(model: Detector, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Load every tensor of `state`, in our layout or the published one, or raise WeightsError with all differences."""
+    ours = model.state_dict()
+    own_layout: Layout = {key: (key, ()) for key in ours}
+    layout = max(own_layout, model.published_layout(), key=lambda keys: len(keys.keys() & state.keys()))
+    problems = _differences(ours, layout, state)
+    if problems:
+        raise WeightsError(f"{source} does not fit {model.name} with options {model.config}:\n" + "\n".join(problems))
+    model.load_state_dict(convert(model, layout, state))
+
+
+def convert(module: nn.Module, layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """State dict of `module` from one in `layout`; fitting it is the caller's business."""
+    converted = {key: torch.empty_like(value) for key, value in module.state_dict().items()}
+    for key, (our_key, index) in layout.items():
+        target = converted[our_key][index]
+        target.copy_(state[key].reshape(target.shape))
+    return converted
+
+
+def _differences(ours: Mapping[str, Tensor], layout: Layout, state: Mapping[str, Tensor]) -> list[str]:
+    shapes = {key: ours[our_key][index].shape for key, (our_key, index) in layout.items()}
+    wrong = [
+        f"{key} {tuple(state[key].shape)}, expected {tuple(shape)}"
+        for key, shape in shapes.items()
+        if key in state and _core(state[key].shape) != _core(shape)
+    ]
+    found = {
+        "missing": [key for key in layout if key not in state],
+        "unexpected": [key for key in state if key not in layout],
+        "wrongly shaped": wrong,
+    }
+    lines = []
+    for kind, names in found.items():
+        if names:
+            more = f", and {len(names) - _MOST_LISTED} more" if len(names) > _MOST_LISTED else ""
+            lines.append(f"  {len(names)} {kind}: {', '.join(names[:_MOST_LISTED])}{more}")
+    return lines
+
+
+def _core(shape: torch.Size) -> list[int]:
+    # the published layout writes matrices as 1x1 convolutions
+    return [n for n in shape if n != 1]

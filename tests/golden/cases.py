@@ -1,0 +1,120 @@
+"""Golden cases as objects: inputs and weights from the fixed generator, stored results, and the rules of comparison."""
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from tests.golden import synthetic
+
+
+@dataclass
+class Run:
+    """What a module made of a case: outputs by name, and how its gradients are named in the published layout."""
+
+    outputs: dict[str, Tensor]
+    inputs: dict[str, Tensor]
+    module: nn.Module | None = None
+    layout: dict[str, tuple[str, tuple[int, ...]]] = field(default_factory=dict)
+    derive: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda results: {}  # what follows from the gradients
+
+
+class Case:
+    def __init__(self, folder: Path, facts: dict[str, Any]):
+        self.folder = folder
+        self.facts = facts
+        self.name: str = facts["case"]
+        self.args: dict[str, Any] = facts.get("args") or facts.get("config") or {}
+        self.train: bool = facts["mode"] == "train"
+        self.dtype = getattr(torch, facts.get("dtype", "float32"))
+
+    @cached_property
+    def stored(self) -> dict[str, np.ndarray]:
+        return dict(np.load(self.folder / self.facts.get("npz", f"{self.name}.npz")))
+
+    def array(self, entry: dict[str, Any]) -> Tensor:
+        """An input or upstream gradient as the case describes it."""
+        if "npz" in entry:
+            value = torch.from_numpy(self.stored[entry["npz"]])
+        elif "values" in entry:
+            return torch.tensor(entry["values"], dtype=getattr(torch, entry["dtype"]))
+        else:
+            drawn = synthetic.array(entry["name"], tuple(entry["shape"]), self.facts["seed"])
+            value = torch.from_numpy(drawn * np.float32(entry["scale"]))
+        return value.to(self.dtype) if value.is_floating_point() else value
+
+    def inputs(self) -> dict[str, Tensor]:
+        drawn = {argument: self.array(entry) for argument, entry in self.facts["inputs"].items()}
+        return {name: x.requires_grad_(x.is_floating_point() and "upstream" in self.facts) for name, x in drawn.items()}
+
+    def weights(self) -> dict[str, Tensor]:
+        """State dict in the published layout."""
+        keys = synthetic.load_keys(self.folder / self.facts["keys"])
+        state = synthetic.state_dict(keys, self.facts["seed"])
+        for suffix, factor in self.facts.get("weight_scale", {}).items():
+            state |= {key: value * np.float32(factor) for key, value in state.items() if key.endswith(suffix)}
+        tensors = {key: torch.from_numpy(value) for key, value in state.items()}
+        return {key: x.to(self.dtype) if x.is_floating_point() else x for key, x in tensors.items()}
+
+    def protocol(self) -> dict[str, Any]:
+        return json.loads((self.folder / self.facts["file"]).read_text())
+
+    def gradients(self, run: Run) -> dict[str, Tensor]:
+        """`grad_<input>` and `grad_param.<published parameter>` of the upstream gradients."""
+        upstream = self.facts.get("upstream", {})
+        together = {name: entry for name, entry in upstream.items() if "for" not in entry}
+        result = self._differentiate(run, together) if together else {}
+        for name, entry in upstream.items():
+            if "for" in entry:
+                alone = self._differentiate(run, {name: entry})
+                result |= {key: alone[key] for key in entry["for"]}
+        return result
+
+    def _differentiate(self, run: Run, upstream: dict[str, Any]) -> dict[str, Tensor]:
+        total = sum(
+            (run.outputs[name] * self.array(entry).to(self.dtype).reshape(run.outputs[name].shape)).sum()
+            for name, entry in upstream.items()
+        )
+        inputs = {name: x for name, x in run.inputs.items() if x.requires_grad}
+        parameters = dict(run.module.named_parameters()) if run.module is not None else {}
+        wanted = [*inputs.values(), *parameters.values()]
+        grads = torch.autograd.grad(total, wanted, allow_unused=True, retain_graph=True)
+        grads = [torch.zeros_like(x) if g is None else g for g, x in zip(grads, wanted, strict=True)]
+        result = {f"grad_{name}": g for name, g in zip(inputs, grads, strict=False)}
+        ours = dict(zip(parameters, grads[len(inputs) :], strict=True))
+        for published, (key, index) in run.layout.items():
+            if key in ours:
+                result[f"grad_param.{published}"] = ours[key][index]
+        return result
+
+    def compare(self, name: str, actual: Tensor) -> None:
+        stored = self.stored[name]
+        value = actual.detach().cpu().numpy()
+        if stored.dtype.kind in "iub":
+            np.testing.assert_array_equal(value.reshape(stored.shape), stored, err_msg=f"{self.name}: {name}")
+            return
+        value = value.reshape(stored.shape)  # matrices are published as 1x1 convolutions
+        tolerance = self.facts["tolerance"]
+        if "grad_max_error_over_max_abs" in tolerance and name.startswith("grad"):
+            bound = np.full(stored.shape, tolerance["grad_max_error_over_max_abs"] * np.abs(stored).max())
+        else:
+            atol = tolerance.get("atol_per_output", {}).get(name, tolerance["atol"])
+            bound = atol + tolerance["rtol"] * np.abs(stored)
+        error = np.abs(value.astype(np.float64) - stored)
+        excess = np.where(np.isfinite(error), error - bound, np.inf)
+        assert stored.size == 0 or excess.max() <= 0, (
+            f"{self.name}: {name} differs by {np.nanmax(error):.3g} where {bound.flat[excess.argmax()]:.3g} is allowed "
+            f"(worst at {np.unravel_index(excess.argmax(), stored.shape)})"
+        )
+
+
+def load_cases(folder: Path) -> list[Case]:
+    return [
+        Case(folder, facts) for path in sorted(folder.glob("*.cases.json")) for facts in json.loads(path.read_text())
+    ]

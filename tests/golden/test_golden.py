@@ -1,0 +1,43 @@
+"""Every case of every `*.cases.json` against the matching module; RUNNERS is the table from case to module."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.golden import run_ddl
+from tests.golden.cases import Case, load_cases
+
+# the longest matching beginning of a case's name decides
+RUNNERS = {**run_ddl.RUNNERS}
+
+
+def runner_of(case: Case):
+    matches = [prefix for prefix in RUNNERS if case.name.startswith(prefix)]
+    return RUNNERS[max(matches, key=len)] if matches else None
+
+
+def pytest_generate_tests(metafunc):
+    folder = Path(metafunc.config.getoption("golden_dir") or Path(__file__).parent)
+    cases = load_cases(folder)
+    if not cases:
+        raise pytest.UsageError(f"--golden-dir {folder} holds no *.cases.json")
+    arguments = []
+    for case in cases:
+        layouts = ["contiguous"] if case.facts["mode"] in ("protocol", "layout") else ["contiguous", "channels_last"]
+        arguments += [pytest.param(case, layout, id=f"{case.name}-{layout}") for layout in layouts]
+    metafunc.parametrize(("case", "layout"), arguments)
+
+
+def test_case(case, layout):
+    run_case = runner_of(case)
+    if run_case is None:
+        pytest.skip(f"{case.name}: {case.name.split('_')[0]} is not built yet")
+    run = run_case(case, layout)
+    if run is None:  # a protocol: plain numbers, compared by its runner
+        return
+    outputs = {**run.outputs, **case.gradients(run)}
+    outputs |= run.derive(outputs)
+    missing = [name for name in case.facts["outputs"] if name not in outputs]
+    assert not missing, f"{case.name}: no value for {missing}"
+    for name in case.facts["outputs"]:
+        case.compare(name, outputs[name])

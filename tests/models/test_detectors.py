@@ -1,0 +1,182 @@
+"""What holds for every registered detector; a new name is covered at once."""
+
+import json
+
+import pytest
+import torch
+from safetensors import safe_open
+from torch.nn import functional as F
+
+import dfmodels
+from dfmodels import weights
+
+# options that make a detector small enough for a test, by name
+SMALL = {
+    "ddl": {
+        "stem_channels": (8, 16),
+        "widths": (16, 24, 24),
+        "num_convs": (2, 1, 2),
+        "strides": (2, 2, 1),
+        "exit_channels": (24, 16),
+        "fusion_channels": 32,
+        "size": 48,
+    }
+}
+
+
+def small(name, seed=0, **options):
+    torch.manual_seed(seed)
+    model = dfmodels.build(name, **{**SMALL[name], **options})
+    with torch.no_grad():  # gates start shut and filters tiny: open them, or most of the network would go unseen
+        for parameter in model.parameters():
+            if parameter.numel() == 1:
+                parameter.fill_(0.8)
+            elif parameter.dim() > 1:
+                parameter.normal_(0, parameter[0].numel() ** -0.5)
+    return model
+
+
+def clips(model, count=2, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    height, width = model.contract.size
+    return torch.rand(count, model.contract.num_frames, 3, height, width, generator=generator)
+
+
+@pytest.fixture(params=dfmodels.list_models())
+def model(request):
+    return small(request.param)
+
+
+def test_every_registered_name_has_a_small_configuration():
+    assert set(SMALL) == set(dfmodels.list_models())
+
+
+def test_logits_of_any_size_and_batch(model):
+    model.eval()
+    assert model(clips(model)).shape == (2, 2)
+    assert model(clips(model)[..., :33, :41]).shape == (2, 2)
+    assert model(clips(model)[:0]).shape == (0, 2)
+
+
+def test_a_gradient_for_every_parameter(model):
+    model.train()
+    F.cross_entropy(model(clips(model)), torch.tensor([0, 1])).backward()
+    without = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.isfinite().all()]
+    assert not without
+
+
+def test_clips_of_a_batch_do_not_touch_each_other(model):
+    model.eval()
+    both = clips(model)
+    with torch.no_grad():
+        torch.testing.assert_close(model(both)[1:], model(both[1:]), rtol=1e-4, atol=1e-5)
+
+
+def test_input_is_left_unchanged(model):
+    clip = clips(model)
+    before = clip.clone()
+    with torch.no_grad():
+        model.eval()(clip)
+        model.train()(clip)
+    assert torch.equal(clip, before)
+
+
+def test_inference_equals_evaluation_with_gradients(model):
+    model.eval()
+    clip = clips(model)
+    with torch.no_grad():
+        expected = model(clip)
+    torch.testing.assert_close(model(clip), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_memory_layout_of_the_clip_does_not_matter(model):
+    model.eval()
+    clip = clips(model)
+    strided = clip.transpose(3, 4).contiguous().transpose(3, 4)
+    with torch.no_grad():
+        torch.testing.assert_close(model(strided), model(clip))
+
+
+def test_save_and_load(model, tmp_path):
+    path = tmp_path / "detector.safetensors"
+    model.train()(clips(model))  # moves the running statistics
+    model.trained = True
+    dfmodels.save(model, path, data="noise")
+    again = dfmodels.load(path)
+    assert again.config == model.config
+    assert again.contract == model.contract
+    assert again.trained
+    assert not again.training
+    model.eval()
+    assert torch.equal(again.predict(clips(model)), model.predict(clips(model)))
+    with safe_open(path, "pt") as file:
+        meta = json.loads(file.metadata()["dfmodels"])
+    assert meta["name"] == model.name
+    assert meta["notes"] == {"data": "noise"}
+    assert meta["version"]
+
+
+def test_published_layout_loads_with_and_without_prefix(model, tmp_path):
+    ours = model.state_dict()
+    published = {key: ours[name][index].clone() for key, (name, index) in model.published_layout().items()}
+    options = SMALL[model.name]
+    for prefix in ("", "module."):
+        path = tmp_path / f"checkpoint{prefix}.pth"
+        torch.save({"state_dict": {prefix + key: value for key, value in published.items()}}, path)
+        loaded = dfmodels.build(model.name, weights=path, **options)
+        assert loaded.trained
+        assert loaded.state_dict().keys() == ours.keys()
+        for key, value in loaded.state_dict().items():
+            assert torch.equal(value, ours[key]), key
+
+
+def test_published_layout_covers_every_tensor_once(model):
+    ours = model.state_dict()
+    covered = dict.fromkeys(ours, 0)
+    for name, index in model.published_layout().values():
+        covered[name] += ours[name][index].numel()
+    assert covered == {key: value.numel() for key, value in ours.items()}
+
+
+def test_untrained_gives_no_verdict(model, tmp_path):
+    with pytest.raises(RuntimeError, match="random weights"):
+        model.predict(clips(model))
+    with pytest.raises(ValueError, match="random weights"):
+        dfmodels.save(model, tmp_path / "random.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_predict_keeps_the_mode_and_returns_probabilities(model):
+    model.trained = True
+    model.train()
+    probabilities = model.predict(clips(model))
+    assert model.training
+    assert probabilities.shape == (2,)
+    assert ((probabilities >= 0) & (probabilities <= 1)).all()
+
+
+def test_wrong_clips(model):
+    with pytest.raises(ValueError, match=r"clip must be \(B, T, 3, H, W\), got shape \(2, 3, 48, 48\)"):
+        model(torch.rand(2, 3, 48, 48))
+    with pytest.raises(TypeError, match=r"clip must be a floating-point tensor .* got torch.uint8"):
+        model(clips(model).byte())
+    with pytest.raises(ValueError, match="got shape"):
+        model(clips(model)[..., :0])
+
+
+def test_compiled_without_graph_breaks(model):
+    model.eval()
+    clip = clips(model, 1)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.compile(model, fullgraph=True)(clip), model(clip), rtol=1e-4, atol=1e-5)
+
+
+def test_weights_of_another_network_are_refused_with_all_differences(model, tmp_path):
+    path = tmp_path / "backbone.pth"
+    torch.save({"conv1.weight": torch.zeros(1, 2), "stem.weight": torch.zeros(3)}, path)
+    with pytest.raises(weights.WeightsError, match="missing") as caught:
+        dfmodels.build(model.name, weights=path, **SMALL[model.name])
+    message = str(caught.value)
+    assert "backbone.pth" in message
+    assert "1 unexpected: stem.weight" in message
+    assert "more" in message
