@@ -1,0 +1,122 @@
+"""`python -m benchmarks`: prints a table of times and keeps it in benchmarks/results/<machine>.csv."""
+
+import argparse
+import csv
+import platform
+import re
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from benchmarks import (
+    bench_ddl,
+    bench_inconsistency_gate,
+    bench_interframe_difference,
+    bench_strip_merge,
+    bench_strip_pool,
+)
+from benchmarks.harness import Row, copy_bandwidth, keep_memory, run
+
+OPERATORS = {
+    "inconsistency_gate": bench_inconsistency_gate,
+    "interframe_difference": bench_interframe_difference,
+    "strip_merge": bench_strip_merge,
+    "strip_pool": bench_strip_pool,
+}
+HEADER = ["operator", "shape", "layout", "dtype", "direction", "ours_ms", "spread", "eager_ms", "compiled_ms",
+          "eager_ratio", "compiled_ratio", "copy_fraction", "peak_mb", "allocator"]  # fmt: skip
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
+    parser.add_argument("--only", nargs="+", choices=[*OPERATORS, "ddl"], default=[*OPERATORS, "ddl"])
+    parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's)")
+    parser.add_argument("--allocator", choices=["keep", "default"], default="keep",
+                        help="keep: freed memory stays, so that fresh outputs cost no page faults")  # fmt: skip
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the CSV")
+    options = parser.parse_args()
+    if options.device == "cuda" and not torch.cuda.is_available():
+        parser.error("--device cuda: no GPU is visible")
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    keep_memory(options.allocator == "keep")
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
+    torch.manual_seed(0)
+
+    bandwidth = copy_bandwidth(options.device)
+    facts = describe(options.device, options.allocator, bandwidth)
+    print("\n".join(facts))
+    rows: list[Row] = []
+    cases = [case for name in options.only if name in OPERATORS for case in OPERATORS[name].cases(options.device)]
+    print(line(HEADER))
+    for case in tqdm(cases, desc="benchmarks", unit="case", disable=None):
+        for row in run(case, options.device, bandwidth):
+            rows.append(row)
+            tqdm.write(line(columns(row, options.allocator)))
+    if "ddl" in options.only:
+        for row in bench_ddl.rows(options.device):
+            rows.append(row)
+            print(line(columns(row, options.allocator)))
+    options.out.mkdir(parents=True, exist_ok=True)
+    target = options.out / f"{machine(options.device)}.csv"
+    with open(target, "w", newline="") as file:
+        file.writelines(f"# {fact}\n" for fact in facts)
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(HEADER)
+        writer.writerows(columns(row, options.allocator) for row in rows)
+    print(f"written to {target}")
+    return 0
+
+
+def columns(row: Row, allocator: str) -> list[str]:
+    fraction = "" if row.copy_fraction is None else f"{row.copy_fraction:.2f}"
+    peak = "" if row.peak_mb is None else f"{row.peak_mb:.1f}"
+    return [row.operator, row.shape, row.layout, row.dtype, row.direction, f"{row.ours:.3f}", f"{row.spread:.2f}",
+            f"{row.eager:.3f}", f"{row.compiled:.3f}", f"{row.eager / row.ours:.2f}", f"{row.compiled / row.ours:.2f}",
+            fraction, peak, allocator]  # fmt: skip
+
+
+def line(values: list[str]) -> str:
+    widths = [28, 16, 13, 8, 16, 9, 6, 9, 11, 11, 14, 13, 8, 9]
+    cells = zip(values, widths, strict=True)
+    return " ".join(f"{v:>{width}}" if i >= 5 else f"{v:{width}}" for i, (v, width) in enumerate(cells))
+
+
+def describe(device: str, allocator: str, bandwidth: float) -> list[str]:
+    """What the numbers were measured on."""
+    git = subprocess.run(
+        ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
+    )
+    facts = [
+        f"date {date.today()}, commit {git.stdout.strip() or 'unknown'}",
+        f"torch {torch.__version__}, CUDA {torch.version.cuda or 'none'}, Python {platform.python_version()}",
+    ]
+    if device == "cuda":
+        driver = subprocess.run(
+            ["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"], capture_output=True, text=True
+        )
+        facts.append(f"GPU {torch.cuda.get_device_name()}, driver {driver.stdout.strip() or 'unknown'}")
+    else:
+        facts.append(f"CPU {processor()}, {torch.get_num_threads()} threads, allocator: {allocator}")
+    facts.append(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write)")
+    return facts
+
+
+def processor() -> str:
+    info = Path("/proc/cpuinfo")
+    models = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
+    return models[0] if models else platform.processor() or platform.machine()
+
+
+def machine(device: str) -> str:
+    name = torch.cuda.get_device_name() if device == "cuda" else f"cpu {processor()}"
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

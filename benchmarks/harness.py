@@ -1,0 +1,187 @@
+"""Times a function of dfops against its reference, eagerly and compiled, in one process and interleaved."""
+
+import ctypes
+import gc
+import statistics
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils.benchmark import Timer
+
+ROUNDS = 5
+COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 31}
+
+
+@dataclass
+class Case:
+    """One operator at one shape where a detector calls it.
+
+    Attributes:
+        operator, shape, layout, dtype: what the row is called.
+        make: draws the arguments; those that require a gradient are differentiated.
+        ours, reference: functions of these arguments; what they return is a tensor or nested lists of tensors.
+        forward_bytes, backward_bytes: compulsory traffic of the forward, and of the backward alone.
+        published: a form to compare with eagerly instead of `reference`, where the release computes it differently.
+    """
+
+    operator: str
+    shape: str
+    layout: str
+    dtype: str
+    make: Callable[[], list[Any]]
+    ours: Callable[..., Any]
+    reference: Callable[..., Any]
+    forward_bytes: int
+    backward_bytes: int
+    published: Callable[..., Any] | None = None
+
+
+@dataclass
+class Row:
+    """Times in milliseconds (medians of rounds), the spread of ours, and our fraction of the copy bandwidth."""
+
+    operator: str
+    shape: str
+    layout: str
+    dtype: str
+    direction: str
+    ours: float
+    spread: float
+    eager: float
+    compiled: float
+    copy_fraction: float | None
+    peak_mb: float | None = None
+    notes: dict[str, float] = field(default_factory=dict)
+
+
+def tensors(result: Any) -> list[Tensor]:
+    """Nested results as a flat list."""
+    if isinstance(result, Tensor):
+        return [result]
+    return [x for part in result for x in tensors(part)]
+
+
+def keep_memory(keep: bool) -> None:
+    """Let the C allocator keep freed memory instead of returning it: fresh large outputs then cost no page faults."""
+    if keep:
+        libc = ctypes.CDLL(None)
+        for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+            libc.mallopt(option, 1 << 30)
+
+
+def copy_bandwidth(device: str) -> float:
+    """Bytes read and written per second by a copy between two buffers beyond the caches."""
+    source = torch.ones(COPY_BYTES[device] // 4, device=device)
+    target = torch.empty_like(source).copy_(source)
+    return 2 * COPY_BYTES[device] / median_time({"copy": lambda: target.copy_(source)}, device)["copy"][0]
+
+
+def median_time(functions: dict[str, Callable[[], Any]], device: str) -> dict[str, tuple[float, float]]:
+    """Median and spread (interquartile range over median) in seconds of each function, measured in turns."""
+    for function in functions.values():
+        function()
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for _ in range(ROUNDS):
+        for name, function in functions.items():
+            timer = Timer("f()", globals={"f": function}, num_threads=torch.get_num_threads())
+            times[name] += timer.blocked_autorange(min_run_time=0.1 if device == "cuda" else 0.15).times
+    result = {}
+    for name, values in times.items():
+        quarters = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3
+        result[name] = (quarters[1], (quarters[2] - quarters[0]) / quarters[1])
+    return result
+
+
+def forward_only(function: Callable[..., Any], args: list[Any]) -> Callable[[], Any]:
+    def call() -> Any:
+        with torch.no_grad():
+            return function(*args)
+
+    return call
+
+
+def forward_backward(function: Callable[..., Any], args: list[Any]) -> Callable[[], Any]:
+    leaves = [a for a in args if isinstance(a, Tensor) and a.requires_grad]
+    grads = [torch.ones_like(out) for out in tensors(function(*args)) if out.requires_grad]
+
+    def call() -> Any:
+        outs = [out for out in tensors(function(*args)) if out.requires_grad]
+        return torch.autograd.grad(outs, leaves, grads)
+
+    return call
+
+
+def run(case: Case, device: str, bandwidth: float) -> Iterator[Row]:
+    """Forward, and forward + backward."""
+    args = case.make()
+    for direction, wrap, traffic in (
+        ("forward", forward_only, case.forward_bytes),
+        ("forward+backward", forward_backward, case.forward_bytes + case.backward_bytes),
+    ):
+        torch.compiler.reset()  # a full recompile cache would quietly fall back to eager
+        functions = {
+            "ours": wrap(case.ours, args),
+            "eager": wrap(case.published or case.reference, args),
+            "compiled": wrap(torch.compile(case.reference), args),
+        }
+        times = median_time(functions, device)
+        fraction = traffic / times["ours"][0] / bandwidth
+        peak = peak_memory(functions["ours"]) if device == "cuda" else None
+        yield Row(
+            case.operator,
+            case.shape,
+            case.layout,
+            case.dtype,
+            direction,
+            times["ours"][0] * 1e3,
+            times["ours"][1],
+            times["eager"][0] * 1e3,
+            times["compiled"][0] * 1e3,
+            fraction,
+            peak,
+        )
+    gc.collect()
+
+
+def peak_memory(function: Callable[[], Any]) -> float:
+    """Most memory in MB allocated while `function` runs, beyond what its arguments take."""
+    torch.cuda.synchronize()
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    function()
+    torch.cuda.synchronize()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def clip(shape: tuple[int, ...], layout: str, device: str, dtype: torch.dtype, requires_grad: bool = True) -> Tensor:
+    """Random features (B, T, C, H, W) in a layout."""
+    b, t, c, h, w = shape
+    x = torch.randn(shape, device=device, dtype=dtype)
+    if layout == "channels_last":
+        x = torch.empty_strided(shape, (t * c * h * w, c * h * w, 1, w * c, c), device=device, dtype=dtype).copy_(x)
+    return x.requires_grad_(requires_grad)
+
+
+# where DDL at 8 x 256 x 256 calls its modules: channels and grid of blocks 1, 2, 3, 4
+DDL_GRIDS = ((64, 128), (128, 64), (256, 32), (512, 16))
+LAYOUTS = ("contiguous", "channels_last")
+
+
+def ddl_shapes(device: str, divide_channels: int = 1) -> Iterator[tuple[str, tuple[int, int, int, int, int]]]:
+    """Named shapes of DDL's features at 8 x 256 x 256, one clip; a batch beyond the caches for the first."""
+    for batch in (1, 12 if device == "cuda" else 4):
+        for c, side in DDL_GRIDS if batch == 1 else DDL_GRIDS[:1]:
+            shape = (batch, 8, c // divide_channels, side, side)
+            yield "x".join(map(str, shape)), shape
+
+
+def dtypes(device: str) -> list[torch.dtype]:
+    """float32 everywhere; bfloat16 where it is fast."""
+    return [torch.float32, torch.bfloat16] if device == "cuda" else [torch.float32]
+
+
+def name_of(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")

@@ -1,0 +1,138 @@
+"""Tasks: `nox` runs lint, types and test; `nox -l` lists the others. Arguments behind `--` are passed on.
+
+DFOPS_TORCH chooses the torch of the sessions that need one, for example DFOPS_TORCH="torch==2.13.0".
+"""
+
+import ctypes
+import os
+import subprocess
+from pathlib import Path
+
+import nox
+
+nox.options.sessions = ["lint", "types", "test"]
+nox.options.reuse_existing_virtualenvs = True
+nox.needs_version = ">=2024.4.15"
+
+ROOT = Path(__file__).parent
+TORCH = os.environ.get("DFOPS_TORCH", "torch>=2.10")
+# a CUDA build whose major matches the toolkit that compiles
+TORCH_CUDA = os.environ.get("DFOPS_TORCH_CUDA", "torch==2.11.0")
+TORCH_OLDEST, TORCH_NEWEST, TORCH_CPU = "torch==2.10.0", "torch", "torch==2.13.0"
+BUILD = ["setuptools>=77", "ninja", "numpy"]
+PATHS = ["dfops", "dfmodels", "tests", "benchmarks", "noxfile.py", "setup.py"]
+
+
+def install_tree(session: nox.Session, torch: str = TORCH) -> None:
+    """This tree, editable, built with the torch it is tested with."""
+    session.install(torch, *BUILD)
+    session.install("--no-build-isolation", "-e", ".[video,test]")
+
+
+def install_wheel(session: nox.Session, torch: str) -> None:
+    """This tree as an installed package, so that nothing is imported from the source folder."""
+    session.install(torch, *BUILD)
+    session.install("--no-build-isolation", "--force-reinstall", "--no-deps", ".")
+    session.install("einops", "safetensors", "tqdm")
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Style of the Python sources, and argument types the stable ABI would pass as garbage."""
+    session.install("ruff")
+    session.run("ruff", "check", *PATHS, *session.posargs)
+    session.run("ruff", "format", "--check", *PATHS)
+    session.run("python", "tests/check_kernel_arguments.py", "csrc")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Static types."""
+    session.install(TORCH, "numpy", "einops", "safetensors", "mypy")
+    session.run("mypy", *session.posargs)
+
+
+@nox.session
+def test(session: nox.Session) -> None:
+    """All tests on the CPU; without arguments, then the kernel bodies again under the sanitizers."""
+    install_tree(session)
+    session.run("pytest", *session.posargs)
+    if not session.posargs:
+        session.run("pytest", "tests/kernels", "-q", env=sanitizer_environment())
+
+
+def sanitizer_environment() -> dict[str, str]:
+    compiler = os.environ.get("CXX", "g++")
+    found = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    return {
+        "DFOPS_KERNELS_SANITIZE": "1",
+        "LD_PRELOAD": found.stdout.strip(),
+        "ASAN_OPTIONS": "detect_leaks=0",  # Python itself does not free everything
+    }
+
+
+@nox.session(name="test-cuda")
+def test_cuda(session: nox.Session) -> None:
+    """The tests that need a GPU."""
+    require_gpu(session)
+    install_tree(session, TORCH_CUDA)
+    session.run("pytest", "-m", "cuda", *session.posargs)
+
+
+def require_gpu(session: nox.Session) -> None:
+    count = ctypes.c_int(0)
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+        driver.cuInit(0)
+        driver.cuDeviceGetCount(ctypes.byref(count))
+    except OSError:
+        session.error("no GPU is visible: the NVIDIA driver (libcuda.so.1) is not installed")
+    if count.value == 0:
+        session.error("no GPU is visible to the NVIDIA driver")
+
+
+@nox.session(name="build-cuda")
+def build_cuda(session: nox.Session) -> None:
+    """Compile the CUDA library, GPU or not, load it, and check that every operator has a CUDA kernel."""
+    session.env["DFOPS_CUDA"] = "1"
+    install_wheel(session, TORCH_CUDA)
+    session.install("pytest")
+    session.chdir(session.create_tmp())
+    session.run("python", "-m", "dfops.info")
+    session.run("python", str(ROOT / "tests" / "smoke.py"), "--cuda-library")
+
+
+@nox.session
+def abi(session: nox.Session) -> None:
+    """One wheel, built once, under the oldest and the newest supported torch and one without CUDA."""
+    session.install(TORCH_NEWEST, *BUILD, "build")
+    dist = Path(session.create_tmp()) / "abi"
+    session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(dist))
+    wheel = str(max(dist.glob("*.whl"), key=lambda path: path.stat().st_mtime))
+    session.chdir(session.create_tmp())
+    for torch in (TORCH_NEWEST, TORCH_CPU, TORCH_OLDEST):
+        session.install("--upgrade", torch)
+        session.install("--force-reinstall", "--no-deps", wheel)
+        session.install("einops", "safetensors", "tqdm")
+        session.run("python", str(ROOT / "tests" / "smoke.py"))
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Benchmarks; for example: nox -s bench -- --device cpu."""
+    install_tree(session)
+    session.run("python", "-m", "benchmarks", *session.posargs)
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train a small detector on rendered clips and score two films."""
+    install_tree(session)
+    session.run("dfmodels", "demo", *session.posargs)
+
+
+@nox.session
+def dist(session: nox.Session) -> None:
+    """Source distribution and wheel in dist/."""
+    session.install("build")
+    session.run("python", "-m", "build", *session.posargs)

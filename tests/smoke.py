@@ -1,0 +1,54 @@
+"""A quick proof that an installed wheel works: every operator forward and backward on CPU tensors, and DDL.
+
+With --cuda-library also: the CUDA library is loaded, and every operator has a kernel in it.
+"""
+
+import sys
+
+import torch
+
+import dfmodels
+import dfops
+from dfops import info, reference
+
+
+def check(name: str, *tensors: torch.Tensor, **options: object) -> None:
+    leaves = [t.requires_grad_() for t in tensors]
+    results = [getattr(module, name)(*leaves, **options) for module in (dfops, reference)]
+    for ours, expected in zip(*map(flat, results), strict=True):
+        torch.testing.assert_close(ours, expected)
+    grads = [
+        torch.autograd.grad(sum(out.square().sum() for out in flat(r) if out.requires_grad), leaves) for r in results
+    ]
+    for ours, expected in zip(*grads, strict=True):
+        torch.testing.assert_close(ours, expected)
+
+
+def flat(result: object) -> list[torch.Tensor]:
+    return [result] if isinstance(result, torch.Tensor) else [x for part in result for x in flat(part)]
+
+
+def main() -> None:
+    torch.manual_seed(0)
+    x, y, z = (torch.randn(2, 8, 4, 6, 5, dtype=torch.float64) for _ in range(3))
+    check("inconsistency_gate", x, y, z, torch.ones(1, dtype=torch.float64))
+    check("interframe_difference", x, y)
+    check("interframe_difference_sparse", x, y)
+    check("strip_pool", x, torch.randn(3, 4, 3, dtype=torch.float64), axis="T")
+    merge = [torch.randn(2, n, 4, 6, 5, dtype=torch.float64, requires_grad=True) for n in (8, 4, 2)]
+    torch.testing.assert_close(dfops.strip_merge(merge, 8, axis="T"), reference.strip_merge(merge, 8, axis="T"))
+    model = dfmodels.build(
+        "ddl", widths=(16, 16), num_convs=(1, 1), strides=(2, 1), stem_channels=(4, 8), fusion_channels=16
+    )
+    assert model(torch.rand(1, 8, 3, 32, 32)).shape == (1, 2)
+    for name in info.operators():
+        assert info.has_kernel(name, "CPU"), f"{name} has no CPU kernel"
+        if "--cuda-library" in sys.argv:
+            assert info.has_kernel(name, "CUDA"), f"{name} has no CUDA kernel"
+    if "--cuda-library" in sys.argv:
+        assert dfops.cuda_loaded()
+    print(f"torch {torch.__version__}: {len(info.operators())} operators work")
+
+
+if __name__ == "__main__":
+    main()
