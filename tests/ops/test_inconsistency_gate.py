@@ -221,3 +221,15 @@ def test_compile_and_export(device):
     detached = tuple(a.detach() for a in args)
     exported = torch.export.export(Gate(), detached)
     assert_matches(exported.module()(*detached), dfops.inconsistency_gate(*detached))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize(("dtype", "layout"), [(torch.float32, "channels_last"), (torch.bfloat16, "contiguous")])
+def test_compiled_without_gradients_agrees(device, dtype, layout):
+    """The compiler's own formula; with gradients the operator is compiled, as above."""
+    x, vertical, horizontal, _ = arguments(layout=layout, dtype=dtype, device=device)
+    for gamma in (torch.tensor([[0.7]], device=device), 0.7):
+        expected = dfops.inconsistency_gate(x, vertical, horizontal, gamma)
+        out = torch.compile(dfops.inconsistency_gate, fullgraph=True)(x, vertical, horizontal, gamma)
+        assert out.stride() == expected.stride()
+        assert_matches(out, expected)

@@ -1,0 +1,327 @@
+"""dfops.strip_pool: value, shapes, gradients, registration, errors, dtypes, layouts, determinism, compile."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dfops
+from dfops import reference
+from tests.strategies import DEVICES, HALVES, LAYOUTS, clip_shapes, lay_out, layouts, random_clip, seeds
+from tests.tolerances import assert_matches, assert_no_worse
+
+SHAPE = (2, 9, 4, 6, 5)
+AXES = {"T": 1, "H": 3, "W": 4}
+
+calls = {
+    "shape": clip_shapes(),
+    "seed": seeds(),
+    "layout": layouts(),
+    "axis": st.sampled_from("THW"),
+    "scales": st.lists(st.integers(1, 5), min_size=1, max_size=4),
+    "directions": st.sampled_from([None, 1, 2, 3]),
+    "taps": st.sampled_from([None, 1, 3, 5, 9]),
+}
+
+
+def arguments(shape=SHAPE, seed=0, layout="contiguous", dtype=torch.float32, device="cpu", requires_grad=False,
+              scales=(1, 2, 4), directions=2, taps=3):  # fmt: skip
+    x = random_clip(shape, seed=seed, layout=layout, dtype=dtype, device=device, requires_grad=requires_grad)
+    if taps is None:
+        return (x,)
+    sizes = (len(scales), shape[2], taps) if directions is None else (directions, len(scales), shape[2], taps)
+    generator = torch.Generator().manual_seed(seed + 1)
+    weight = torch.randn(sizes, generator=generator, dtype=torch.float64).to(device=device, dtype=dtype)
+    return x, weight.requires_grad_(requires_grad)
+
+
+def flat(function, **kind):
+    """The operator with all outputs in one tuple, directions first."""
+
+    def call(*args):
+        out = function(*args, **kind)
+        return tuple(out) if isinstance(out[0], torch.Tensor) else tuple(y for direction in out for y in direction)
+
+    return call
+
+
+def output_gradients(outputs, seed, layout="contiguous"):
+    return [random_clip(y.shape, seed=seed + i, layout=layout, dtype=y.dtype, device=y.device)
+            for i, y in enumerate(outputs)]  # fmt: skip
+
+
+def gradients(function, args, grads):
+    return torch.autograd.grad(function(*args), args, grads)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(**calls)
+def test_matches_reference(device, shape, seed, layout, axis, scales, directions, taps):
+    args = arguments(shape, seed, layout, device=device, scales=scales, directions=directions, taps=taps)
+    ours = flat(dfops.strip_pool, axis=axis, scales=scales)(*args)
+    for actual, expected in zip(ours, flat(reference.strip_pool, axis=axis, scales=scales)(*args), strict=True):
+        assert_matches(actual, expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(**calls)
+def test_gradients_match_reference(device, shape, seed, layout, axis, scales, directions, taps):
+    args = arguments(shape, seed, layout, torch.float64, device, True, scales, directions, taps)
+    ours, expected = (flat(f, axis=axis, scales=scales) for f in (dfops.strip_pool, reference.strip_pool))
+    grads = output_gradients(ours(*args), seed, layout)
+    for actual, want in zip(gradients(ours, args, grads), gradients(expected, args, grads), strict=True):
+        assert_matches(actual, want)
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_results_are_lists_of_scales_within_directions(axis):
+    x, weight = arguments()
+    length = SHAPE[AXES[axis]]
+    plain = dfops.strip_pool(x, axis=axis)
+    assert [y.shape[AXES[axis]] for y in plain] == [length, length // 2, length // 4]
+    nested = dfops.strip_pool(x, weight, axis=axis)
+    assert [len(direction) for direction in nested] == [3, 3]
+    for d in range(2):
+        for actual, expected in zip(nested[d], dfops.strip_pool(x, weight[d], axis=axis), strict=True):
+            assert torch.equal(actual, expected)
+
+
+def test_agrees_with_torch_pooling_and_convolution():
+    """The reference is our own text; this is torch's: avg_pool drops the incomplete window, conv pads with zeros."""
+    x, weight = arguments((1, 11, 4, 3, 2), directions=None)
+    rows = x.permute(0, 3, 4, 2, 1).reshape(-1, 4, 11)
+    for s, (scale, actual) in enumerate(zip((1, 2, 4), dfops.strip_pool(x, weight, axis="T"), strict=True)):
+        expected = F.conv1d(F.avg_pool1d(rows, scale), weight[s].unsqueeze(1), padding=1, groups=4)
+        assert_matches(actual, expected.reshape(1, 3, 2, 4, -1).permute(0, 4, 3, 1, 2))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize(
+    ("axis", "shape", "scales"),
+    [
+        ("T", (2, 8, 6, 33, 35), (1, 2, 4)),  # many slabs of a channel
+        ("T", (1, 300, 3, 4, 4), (1, 7)),  # a long clip
+        ("H", (1, 2, 24, 31, 70), (1, 2, 4)),
+        ("W", (1, 2, 5, 9, 700), (4, 700)),
+    ],
+)
+def test_sizes_beyond_one_block(device, layout, axis, shape, scales):
+    args = arguments(shape, layout=layout, device=device, scales=scales, requires_grad=True)
+    exact = [a.detach().double().requires_grad_() for a in args]
+    ours, expected = (flat(f, axis=axis, scales=scales) for f in (dfops.strip_pool, reference.strip_pool))
+    outputs = ours(*args)
+    for actual, want in zip(outputs, expected(*exact), strict=True):
+        torch.testing.assert_close(actual.double(), want, rtol=1e-5, atol=1e-5)
+    grads = output_gradients(outputs, 5, layout)
+    results = zip(gradients(ours, args, grads), gradients(expected, exact, [g.double() for g in grads]), strict=True)
+    for actual, want in results:
+        torch.testing.assert_close(actual.double(), want, rtol=1e-5, atol=2e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("axis", AXES)
+def test_gradcheck(device, layout, axis):
+    args = arguments((1, 5, 2, 4, 3), 0, layout, torch.float64, device, True)
+    assert torch.autograd.gradcheck(flat(dfops.strip_pool, axis=axis), args)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_one_output_of_many_is_differentiated(device):
+    args = arguments(device=device, dtype=torch.float64, requires_grad=True)
+    grad = random_clip((2, 4, 4, 6, 5), dtype=torch.float64, device=device)
+    ours, expected = (
+        torch.autograd.grad(f(*args, axis="T")[1][1], args, grad) for f in (dfops.strip_pool, reference.strip_pool)
+    )
+    for actual, want in zip(ours, expected, strict=True):
+        assert_matches(actual, want)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("needed", [0, 1])
+def test_one_input_is_differentiated(device, needed):
+    args = arguments(device=device, dtype=torch.float64)
+    args[needed].requires_grad_()
+    grads = output_gradients(flat(dfops.strip_pool, axis="H")(*args), 3)
+    ours, expected = (
+        torch.autograd.grad(flat(f, axis="H")(*args), args[needed], grads)
+        for f in (dfops.strip_pool, reference.strip_pool)
+    )
+    assert_matches(ours[0], expected[0])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_opcheck(device, requires_grad, layout):
+    x, weight = arguments(layout=layout, device=device, requires_grad=requires_grad)
+    torch.library.opcheck(torch.ops.dfops.strip_pool, (x, weight, 1, [1, 2, 4]))
+    torch.library.opcheck(torch.ops.dfops.strip_pool, (x, None, 4, [10, 2]))
+    x, weight = x.detach(), weight.detach()
+    grads = output_gradients(torch.ops.dfops.strip_pool(x, weight, 3, [1, 2, 4]), 7, layout)
+    for needs in ((True, True), (True, False), (False, True)):
+        torch.library.opcheck(torch.ops.dfops._strip_pool_backward, (grads, x, weight, 3, [1, 2, 4], *needs))
+
+
+def test_second_derivative_is_refused():
+    x, weight = arguments(dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(dfops.strip_pool(x, weight, axis="T")[0][0].sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="second derivative"):
+        grad.sum().backward()
+
+
+def test_forward_mode_is_refused():
+    x, weight = arguments()
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
+        with pytest.raises(NotImplementedError, match="x carries a forward-mode tangent"):
+            dfops.strip_pool(dual, weight, axis="T")
+
+
+def test_errors():
+    x, weight = arguments()
+    with pytest.raises(ValueError, match=r"x must be \(B, T, C, H, W\), got shape \(2, 3, 4\)"):
+        dfops.strip_pool(torch.zeros(2, 3, 4), axis="T")
+    with pytest.raises(ValueError, match='axis must be "T", "H" or "W", got \'C\''):
+        dfops.strip_pool(x, weight, axis="C")
+    for scales in ((), (0, 1), (2, -1), (1.5,), (True,)):
+        with pytest.raises(ValueError, match="scales must be one or more positive integers, got "):
+            dfops.strip_pool(x, axis="T", scales=scales)
+    for shape in ((3, 4, 2), (2, 4, 3), (3, 5, 3), (3, 3), (0, 3, 4, 3), (1, 1, 3, 4, 3)):
+        with pytest.raises(ValueError, match=r"S = 3, C = 4 and M odd, got \(\d+, "):
+            dfops.strip_pool(x, torch.zeros(shape), axis="T")
+    with pytest.raises(TypeError, match=r"weight must have the dtype of x, torch.float16, got torch.float32"):
+        dfops.strip_pool(x.half(), weight, axis="T")
+    with pytest.raises(TypeError, match=r"x must be float64, float32, bfloat16 or float16, got torch.int64"):
+        dfops.strip_pool(x.long(), axis="T")
+    with pytest.raises(TypeError, match="weight must be a tensor, got list"):
+        dfops.strip_pool(x, [1.0], axis="T")
+    with pytest.raises(ValueError, match="weight must be on the device of x, cpu, got meta"):
+        dfops.strip_pool(x, weight.to("meta"), axis="T")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("axis", AXES)
+def test_half_types(device, dtype, axis):
+    args = arguments(dtype=dtype, device=device, requires_grad=True)
+    exact = [a.detach().double().requires_grad_() for a in args]
+    ours, expected = (flat(f, axis=axis) for f in (dfops.strip_pool, reference.strip_pool))
+    outputs = ours(*args)
+    for actual, want, same in zip(outputs, expected(*exact), expected(*args), strict=True):
+        assert_no_worse(actual, want, same)
+    grads = output_gradients(outputs, 8)
+    for actual, want, same in zip(
+        gradients(ours, args, grads),
+        gradients(expected, exact, [g.double() for g in grads]),
+        gradients(expected, args, grads),
+        strict=True,
+    ):
+        assert_no_worse(actual, want, same)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_autocast_takes_the_widest_dtype(device):
+    x, weight = arguments(device=device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        out = flat(dfops.strip_pool, axis="T")(x.bfloat16(), weight)
+    for actual, expected in zip(out, flat(reference.strip_pool, axis="T")(x.bfloat16().float(), weight), strict=True):
+        assert_matches(actual, expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("axis", AXES)
+def test_layout_is_kept_for_results_and_gradients(device, axis):
+    x, weight = arguments(device=device, requires_grad=True)
+    call = flat(dfops.strip_pool, axis=axis)
+    grads = output_gradients(call(x, weight), 4)
+    expected = (*call(x, weight), *gradients(call, (x, weight), grads))
+    for layout in ("channels_last", "strided"):
+        same = lay_out(x.detach(), layout).requires_grad_()
+        outputs = call(same, weight)
+        model = "channels_last" if layout == "channels_last" else "contiguous"
+        for y in outputs:
+            assert y.stride() == lay_out(y.detach(), model).stride()
+        # output gradients of another layout than the outputs
+        results = (*outputs, *torch.autograd.grad(outputs, (same, weight), grads))
+        for actual, want in zip(results, expected, strict=True):
+            assert_matches(actual, want)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("axis", AXES)
+def test_unaligned_storage_and_transposed_weight(device, axis):
+    shape = (1, 8, 4, 4, 8)
+    x = torch.randn(1 + 8 * 4 * 4 * 8, device=device)[1:].reshape(shape)
+    weight = torch.randn(3, 4, 3, 2, device=device).permute(3, 2, 1, 0)
+    ours, expected = (flat(f, axis=axis)(x, weight) for f in (dfops.strip_pool, reference.strip_pool))
+    for actual, want in zip(ours, expected, strict=True):
+        assert_matches(actual, want)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_nan_and_infinity_reach_only_what_reads_them(device, layout):
+    x, weight = arguments((1, 8, 3, 2, 2), layout=layout, device=device)
+    x[0, 0, 1, 0, 1], x[0, 7, 2, 1, 1] = float("nan"), float("inf")
+    for actual, want in zip(
+        flat(dfops.strip_pool, axis="T")(x, weight), flat(reference.strip_pool, axis="T")(x, weight), strict=True
+    ):
+        assert_matches(actual, want)
+
+
+def everything(shape, layout, axis, device="cpu"):
+    args = arguments(shape, layout=layout, device=device, requires_grad=True)
+    outputs = flat(dfops.strip_pool, axis=axis)(*args)
+    return (*outputs, *torch.autograd.grad(outputs, args, output_gradients(outputs, 6, layout)))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("axis", AXES)
+def test_repeats_bit_for_bit(device, layout, axis):
+    first = everything((2, 6, 16, 33, 31), layout, axis, device)
+    for _ in range(3):
+        for one, again in zip(first, everything((2, 6, 16, 33, 31), layout, axis, device), strict=True):
+            assert torch.equal(one, again)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("axis", AXES)
+def test_one_and_two_threads_agree(layout, axis):
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(everything((2, 6, 16, 33, 31), layout, axis))
+    finally:
+        torch.set_num_threads(before)
+    for one, two in zip(*results, strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_compile_and_export(device, layout):
+    args = arguments(layout=layout, device=device, requires_grad=True)
+    call = flat(dfops.strip_pool, axis="T")
+    compiled = torch.compile(call, fullgraph=True)
+    outputs = compiled(*args)
+    for actual, expected in zip(outputs, call(*args), strict=True):
+        assert actual.stride() == expected.stride()
+        assert_matches(actual, expected)
+    grads = output_gradients(outputs, 6)
+    for ours, expected in zip(gradients(compiled, args, grads), gradients(call, args, grads), strict=True):
+        assert_matches(ours, expected)
+
+    class Pool(torch.nn.Module):
+        def forward(self, *args):
+            return call(*args)
+
+    detached = tuple(a.detach() for a in args)
+    exported = torch.export.export(Pool(), detached).module()(*detached)
+    for ours, expected in zip(exported, call(*detached), strict=True):
+        assert_matches(ours, expected)
