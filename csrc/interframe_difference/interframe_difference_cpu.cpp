@@ -116,7 +116,8 @@ void slots_backward(scalar_t* grad_query, scalar_t* grad_key, const scalar_t* gr
   using acc_t = acc_type<scalar_t>;
   std::vector<acc_t> s(frames * slots), upstream(slots), grad_s(frames * slots);
   // the s of the forward pass, bit by bit: the same loop over the same vectors
-  map<scalar_t>(s.data(), nullptr, {query, frames, channels, slots, false}, {key, frames, channels, slots, false}, 1, 0);
+  if (normalize)
+    map<scalar_t>(s.data(), nullptr, {query, frames, channels, slots, false}, {key, frames, channels, slots, false}, 1, 0);
   for (int64_t t = 0; t < frames; ++t) {
     for (int64_t j = 0; j < slots; ++j) upstream[j] = acc_t(grad[t * slots + j]);
     grad_s_of_frame(grad_s.data() + t * slots, upstream.data(), s.data() + t * slots, used, slots, all_kept, normalize,

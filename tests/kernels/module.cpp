@@ -2,7 +2,9 @@
 #include <pybind11/pybind11.h>
 
 void bind_inconsistency_gate(pybind11::module_& m);
+void bind_interframe_difference(pybind11::module_& m);
 
 PYBIND11_MODULE(dfops_kernels, m) {
   bind_inconsistency_gate(m);
+  bind_interframe_difference(m);
 }
