@@ -145,8 +145,9 @@ struct MapBody {
     const int64_t frames = query.frames, channels = query.channels, positions = query.positions;
     const int64_t tiles = ceil_div(positions, kWarp);
     const int rows = block.threads() / kWarp;
-    acc_t* const total = scratch_of(block, workspace, scratch_rows(frames, channels));  // (channels, kWarp)
-    acc_t* const per_frame = total + channels * kWarp;                                  // (frames, kWarp): 1 / |k|, then s
+    // (channels, kWarp), then (frames, kWarp): 1 / |k|, later s
+    acc_t* const total = scratch_of(block, workspace, scratch_rows(frames, channels));
+    acc_t* const per_frame = total + channels * kWarp;
     acc_t* const stage =
         query.channels_last || key.channels_last ? block.template shared<acc_t>(stage_values(rows)) : nullptr;
     auto square = block.template local<acc_t>();
@@ -192,7 +193,8 @@ struct MapBody {
   // f(thread, t, c, values of channels [c, c + kChunk)) for every frame and every position of the tile; zeros stand
   // for channels there are none of. Without channels one such call.
   template <class Block, class F>
-  DFOPS_HD void visit(Block& block, const Clip<const scalar_t>& clip, int64_t b, int64_t first, acc_t* stage, F f) const {
+  DFOPS_HD void visit(Block& block, const Clip<const scalar_t>& clip, int64_t b, int64_t first, acc_t* stage,
+                      F f) const {
     const int rows = block.threads() / kWarp;
     for (int64_t t0 = 0; t0 < clip.frames; t0 += rows) {
       if (!clip.channels_last) {
@@ -478,7 +480,8 @@ struct Kept {
   int64_t count;
 
   DFOPS_HD bool operator()(int64_t b, int64_t p) const {
-    return positions != nullptr ? positions[b * count + p] >= 0 : !is_masked(variance[b * count + p], threshold[b], true);
+    if (positions != nullptr) return positions[b * count + p] >= 0;
+    return !is_masked(variance[b * count + p], threshold[b], true);
   }
 };
 
@@ -640,8 +643,9 @@ struct GradBody {
           const int64_t t = i / channels, c = i % channels, here = t * kWarp + lane;
           acc_t to_query = 0, to_key = 0;
           if (live[thread]) {
-            to_query = -weight[here] * (total[c * kWarp + lane] - along[here] * value_at(query, b, t, c, first + lane));
-            to_key = -key_inverse[here] * (back[c * kWarp + lane] - key_along[here] * value_at(key, b, t, c, first + lane));
+            const acc_t x = value_at(query, b, t, c, first + lane), y = value_at(key, b, t, c, first + lane);
+            to_query = -weight[here] * (total[c * kWarp + lane] - along[here] * x);
+            to_key = -key_inverse[here] * (back[c * kWarp + lane] - key_along[here] * y);
           }
           place(grad_query, b, t, c, first + lane) = scalar_t(to_query);
           place(grad_key, b, t, c, first + lane) = scalar_t(to_key);
@@ -694,7 +698,8 @@ struct GradBody {
     for (int64_t t = 0; t < clip.frames; ++t) {
       scalar_t* const frame = clip.frame(b, t);
       if (clip.channels_last) {
-        for (int64_t i = thread; i < lanes * clip.channels; i += threads) frame[first * clip.channels + i] = scalar_t(0.0f);
+        for (int64_t i = thread; i < lanes * clip.channels; i += threads)
+          frame[first * clip.channels + i] = scalar_t(0.0f);
       } else {
         for (int64_t c = thread / kWarp; c < clip.channels; c += threads / kWarp)
           if (thread % kWarp < lanes) frame[c * clip.positions + first + thread % kWarp] = scalar_t(0.0f);

@@ -113,7 +113,8 @@ py::tuple block_backward(Array<T> grad, Array<T> s, Array<T> query, Array<T> key
   const Clip<const T> q = clip_of(query, query_last), k = clip_of(key, key_last);
   const int64_t clips = query.shape(0), scratch = GradBody<T>::scratch_rows(q.frames, q.channels) * kWarp;
   const Kept<T> kept{strict ? nullptr : positions.data(), variance.data(), threshold.data(), q.positions};
-  Output<T> gq(shape_of(query)), gk(shape_of(key)), grad_s(shape_of(s)), workspace({in_workspace ? blocks * scratch : 0});
+  Output<T> gq(shape_of(query)), gk(shape_of(key)), grad_s(shape_of(s));
+  Output<T> workspace({in_workspace ? blocks * scratch : 0});
   launch_on_host(clips * q.frames, 64, 0, seed,
                  GradSBody<T>{grad_s.data(), grad.data(), s.data(), kept, q.frames, normalize, eps});
   launch_on_host(blocks, rows * kWarp, in_workspace ? 0 : scratch * int64_t(sizeof(T)) + 16, seed,

@@ -138,9 +138,7 @@ def test_equal_positions_tie(device, dtype, seed, layout, num_keep, rule):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_static_clip(device, layout):
-    query, key = (
-        lay_out(clip.expand(2, 5, 3, 6, 7), layout) for clip in arguments((2, 1, 3, 6, 7), device=device)
-    )
+    query, key = (lay_out(clip.expand(2, 5, 3, 6, 7), layout) for clip in arguments((2, 1, 3, 6, 7), device=device))
     assert dfops.interframe_difference(query, key).eq(0).all()
     positions, values = dfops.interframe_difference_sparse(query, key)
     assert positions.eq(-1).all()
@@ -227,9 +225,7 @@ def test_opcheck(device, requires_grad, layout):
     grad = torch.ones(2, 4, 6, 7, device=device)
     torch.library.opcheck(ops._interframe_difference_backward, (grad, query, key, variance, threshold, True, 1e-8))
     slots = torch.randn(2, 4, 5, 5, device=device)
-    torch.library.opcheck(
-        ops._interframe_difference_sparse_backward, (values, slots, slots, positions, True, 1e-8)
-    )
+    torch.library.opcheck(ops._interframe_difference_sparse_backward, (values, slots, slots, positions, True, 1e-8))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -238,7 +234,9 @@ def test_slot_gradients_are_those_of_the_vectors(device):
     positions, values = dfops.interframe_difference_sparse(*args)
     grad = torch.randn_like(values)
     index = positions.clamp(min=0)[:, None, None].expand(2, 4, 5, 6)
-    slots = [x.detach().flatten(3).gather(3, index).masked_fill(positions[:, None, None] < 0, float("nan")) for x in args]
+    slots = [
+        x.detach().flatten(3).gather(3, index).masked_fill(positions[:, None, None] < 0, float("nan")) for x in args
+    ]
     ours = torch.ops.dfops._interframe_difference_sparse_backward(grad, *slots, positions, True, 1e-8)
     for actual, expected in zip(ours, torch.autograd.grad(values, args, grad), strict=True):
         used = (positions >= 0)[:, None, None]
