@@ -71,7 +71,7 @@ def interframe_difference_sparse(
     b, t, h, w = out.shape
     num_keep = h if num_keep is None else num_keep
     if h * w == 0:
-        return torch.full((b, num_keep), -1, device=out.device), out.new_zeros(b, t, num_keep)
+        return torch.full((b, num_keep), -1, device=out.device), F.pad(out.flatten(2), (0, num_keep))
     survives = (variance > threshold[:, None]) | variance.isnan()
     places = torch.arange(h * w, device=out.device)
     positions = torch.where(survives, places, h * w).sort(1).values[:, :num_keep]
@@ -96,7 +96,8 @@ def _interframe_difference(
     query_unit, key_unit = (F.normalize(x.to(wide).flatten(3), dim=2, eps=1e-12) for x in (query, key))
     s = -(query_unit * key_unit.sum(1, keepdim=True)).sum(2)
     s = s + (s.clamp(min=-t) - s).detach()  # the clamp passes the gradient on
-    variance = (s - s[:, :1]).detach().var(1)
+    shifted = (s - s[:, :1]).detach()  # equal values then have a variance of exactly 0
+    variance = (shifted - shifted.mean(1, keepdim=True)).square().sum(1) / (t - 1)
     variance = torch.where(variance < min_variance, 0, variance)
     if h * w == 0:
         return s.unflatten(2, (h, w)).to(query.dtype), variance, variance.new_zeros(b)

@@ -60,6 +60,48 @@ class DeviceBlock {
     return total;
   }
 
+  // The largest of the block; every thread gets it. For integers.
+  template <class T>
+  __device__ T max(Local<T>& value) {
+    __shared__ T warps[32];
+    T most = value.value;
+    for (int step = 16; step > 0; step /= 2) {
+      const T other = __shfl_xor_sync(0xffffffffu, most, step);
+      most = other > most ? other : most;
+    }
+    __syncthreads();  // an earlier maximum may still be read
+    if (threadIdx.x % 32 == 0) warps[threadIdx.x / 32] = most;
+    __syncthreads();
+    most = warps[0];
+    for (unsigned warp = 1; warp < blockDim.x / 32; ++warp) most = warps[warp] > most ? warps[warp] : most;
+    return most;
+  }
+
+  // Replaces each thread's value by the sum over the threads before it; returns the sum over all. For integers.
+  template <class T>
+  __device__ T scan(Local<T>& value) {
+    __shared__ T warps[32];
+    const int lane = threadIdx.x % 32, warp = threadIdx.x / 32;
+    T sum = value.value;
+    for (int step = 1; step < 32; step *= 2) {
+      const T before = __shfl_up_sync(0xffffffffu, sum, step);
+      if (lane >= step) sum += before;
+    }
+    __syncthreads();  // an earlier scan may still be read
+    if (lane == 31) warps[warp] = sum;
+    __syncthreads();
+    T before = 0, total = 0;
+    for (int other = 0; other < int(blockDim.x) / 32; ++other) {
+      before += other < warp ? warps[other] : T(0);
+      total += warps[other];
+    }
+    value.value = before + sum - value.value;
+    return total;
+  }
+
+  // Atomic, on a shared array of integers.
+  __device__ void add(int* to, int value) const { atomicAdd(to, value); }
+
  private:
   char* shared_;
 };

@@ -27,7 +27,8 @@ void map(acc_type<scalar_t>* s, acc_type<scalar_t>* variance, const Clip<const s
     MapScratch<acc_type<scalar_t>> scratch(query.frames, query.channels, block);
     for (int64_t i = begin; i < end; ++i) {
       const int64_t first = i % blocks * block;
-      map_range(s, variance, query, key, min_variance, i / blocks, first, min64(query.positions, first + block), scratch);
+      map_range(s, variance, query, key, min_variance, i / blocks, first, min64(query.positions, first + block),
+                scratch);
     }
   });
 }
@@ -116,7 +117,9 @@ void slots_backward(scalar_t* grad_query, scalar_t* grad_key, const scalar_t* gr
   using acc_t = acc_type<scalar_t>;
   std::vector<acc_t> s(frames * slots), upstream(slots), grad_s(frames * slots);
   // the s of the forward pass, bit by bit: the same loop over the same vectors
-  map<scalar_t>(s.data(), nullptr, {query, frames, channels, slots, false}, {key, frames, channels, slots, false}, 1, 0);
+  if (normalize)
+    map<scalar_t>(s.data(), nullptr, {query, frames, channels, slots, false}, {key, frames, channels, slots, false}, 1,
+                  0);
   for (int64_t t = 0; t < frames; ++t) {
     for (int64_t j = 0; j < slots; ++j) upstream[j] = acc_t(grad[t * slots + j]);
     grad_s_of_frame(grad_s.data() + t * slots, upstream.data(), s.data() + t * slots, used, slots, all_kept, normalize,
@@ -126,8 +129,8 @@ void slots_backward(scalar_t* grad_query, scalar_t* grad_key, const scalar_t* gr
   torch::stable::parallel_for(0, ceil_div(slots, kLanes<acc_t>), grain, [&](int64_t begin, int64_t end) {
     GradScratch<acc_t> scratch(frames, channels);
     for (int64_t i = begin; i < end; ++i)
-      slots_backward_tile(grad_query, grad_key, grad_s.data(), query, key, frames, channels, slots, used, i * kLanes<acc_t>,
-                          scratch);
+      slots_backward_tile(grad_query, grad_key, grad_s.data(), query, key, frames, channels, slots, used,
+                          i * kLanes<acc_t>, scratch);
   });
 }
 

@@ -174,7 +174,10 @@ DFOPS_INLINE Rows<acc_type<scalar_t>> rows_of(const Clip<const scalar_t>& clip, 
 template <class acc_t>
 DFOPS_INLINE void add_squares(Lanes<acc_t>& square, const Rows<acc_t>& rows, int64_t channels) {
   for (int64_t c = 0; c < channels; ++c)
-    for (int i = 0; i < kVectors; ++i) square.at[i] += at(rows.data + c * rows.step, i) * at(rows.data + c * rows.step, i);
+    for (int i = 0; i < kVectors; ++i) {
+      const vector_t<acc_t> x = at(rows.data + c * rows.step, i);
+      square.at[i] += x * x;
+    }
 }
 
 // total[c] += row[c] / |row|

@@ -41,8 +41,8 @@ def interframe_difference(
     out           = (s - min) / (max - min + eps), min and max over (H, W) of each frame; s if not normalize
 
     Args:
-        query, key: clip features (B, T, C, H, W) of one shape, dtype and device, T >= 2. Under autocast both are
-            brought to the wider dtype of the two.
+        query: clip features (B, T, C, H, W), floating point, T >= 2.
+        key: shape, dtype and device of query. Under autocast both are brought to the wider dtype of the two.
         num_keep: rank of the threshold, 1 <= num_keep <= H * W; H by default.
         mask_rule: "le", the released code (at most num_keep - 1 positions of a clip survive), or "lt", the published
             text (num_keep, more with ties).
@@ -82,7 +82,12 @@ def interframe_difference_sparse(
     """`interframe_difference` under the rule "le" without its zeros.
 
     Args:
-        query, key, num_keep, normalize, eps, min_variance: as for `interframe_difference`.
+        query: clip features (B, T, C, H, W), floating point, T >= 2.
+        key: shape, dtype and device of query.
+        num_keep: rank of the threshold and number of slots, 1 <= num_keep <= H * W; H by default.
+        normalize: min-max per frame, or s itself.
+        eps: added to the range, positive.
+        min_variance: smaller variances count as 0.
 
     Returns:
         positions (B, num_keep), int64: h * W + w of the survivors, ascending, -1 in unused slots at the end.

@@ -12,6 +12,7 @@
 #include <random>
 #include <stdexcept>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace dfops {
@@ -83,6 +84,20 @@ class HostBlock {
   T sum(Local<T>& value) const {
     return std::accumulate(value.values.begin(), value.values.end(), T(0));
   }
+
+  template <class T>
+  T max(Local<T>& value) const {
+    return *std::max_element(value.values.begin(), value.values.end());
+  }
+
+  template <class T>
+  T scan(Local<T>& value) const {
+    T total = 0;
+    for (T& own : value.values) own = std::exchange(total, T(total + own));
+    return total;
+  }
+
+  void add(int* to, int value) const { *to += value; }
 
   void check() {
     for (auto& array : arrays_) array.check("shared memory");
