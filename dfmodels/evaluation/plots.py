@@ -69,7 +69,7 @@ def plot_video(model: Detector, score: VideoScore, path: str | Path) -> None:
         color=INK,
     )
     timeline.axhline(0.5, color=INK, lw=0.8, ls=":")
-    timeline.set(ylim=(0, 1.02), xlabel="time (s)", ylabel="fake probability")
+    timeline.set(ylim=(0, 1.06), xlabel="time (s)", ylabel="fake probability")
     timeline.spines[["top", "right"]].set_visible(False)
     timeline.set_title(
         f"{_shown_name(score.path)}: {score.verdict}, fake probability {score.probability:.3f}",

@@ -1,0 +1,223 @@
+"""`dfmodels score` as a person meets it: good films, every kind of bad one, and wrong arguments."""
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+
+import dfmodels
+from dfmodels.cli import main
+from tests.models.test_detectors import small
+from tests.video.films import corners, cut, noise, ramp, turn, write_film, write_image, write_sound
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """A small detector with weights that count as trained."""
+    model = small("ddl")
+    model.trained = True
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    dfmodels.save(model, path)
+    return str(path)
+
+
+def score(capsys, *arguments):
+    status = main(["score", *map(str, arguments)])
+    return status, *capsys.readouterr()
+
+
+def test_every_kind_of_file_gets_a_row(capsys, weights, tmp_path):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    for i in range(9):
+        write_image(folder / f"frame{i}.png", noise(i))
+    empty, text = tmp_path / "empty.mp4", tmp_path / "text.mp4"
+    empty.write_bytes(b"")
+    text.write_text("this is no film\n" * 50)
+    good = {
+        "normal": write_film(tmp_path / "normal.mp4", 20, noise),
+        "rotated": turn(write_film(tmp_path / "phone.mp4", 12, corners), 0, 1, -1, 0),
+        "variable": write_film(tmp_path / "variable.mp4", 10, noise, pts=[0, 1, 2, 5, 6, 9, 14, 15, 16, 30]),
+        "two frames": write_film(tmp_path / "two.mp4", 2, noise),
+        "folder": folder,
+        "name": write_film(tmp_path / "тест видео 50% é.mp4", 8, noise),
+    }
+    bad = {
+        "is empty": empty,
+        "not a video": text,
+        "cut": cut(write_film(tmp_path / "whole.mp4", 30, noise), 0.6),
+        "no video": write_sound(tmp_path / "sound.m4a"),
+        "does not exist": tmp_path / "nowhere.mp4",
+    }
+    videos = [*good.values(), *bad.values()]
+    status, out, err = score(capsys, *videos, "--weights", weights, "--faces", "none", "--format", "json")
+    rows = json.loads(out)
+    assert status == 1
+    assert [row["video"] for row in rows] == [str(v) for v in videos]
+    for row in rows[: len(good)]:
+        assert row["error"] is None, row
+        assert 0 <= row["fake_probability"] <= 1
+        assert row["fake_probability"] == pytest.approx(np.mean([clip["fake_probability"] for clip in row["clips"]]))
+        assert row["verdict"] in ("real", "fake")
+    for row in rows[len(good) :]:
+        assert row["fake_probability"] is None
+        assert row["verdict"] == "failed"
+        assert os.path.basename(row["video"]) in row["error"]
+    assert len(rows[0]["clips"]) == 2
+    assert rows[0]["clips"][1]["start"] == pytest.approx(8 / 25)
+    assert rows[2]["clips"][0]["end"] == pytest.approx(15 / 25)  # the eighth frame by its own time
+    assert err == ""
+
+
+def test_a_film_without_faces_says_so(capsys, weights, tmp_path):
+    film = write_film(tmp_path / "grey.mp4", 9, ramp((64, 64)))
+    status, out, _ = score(capsys, film, "--weights", weights)
+    assert status == 1
+    assert "failed" in out
+    assert "haar finds no face" in out
+
+
+def test_all_good_is_status_zero_and_a_table(capsys, weights, tmp_path):
+    film = write_film(tmp_path / "film.mp4", 9, noise)
+    status, out, err = score(capsys, film, "--weights", weights, "--faces", "none")
+    assert status == 0
+    assert out.splitlines()[0].split()[:4] == ["video", "verdict", "fake", "probability"]
+    assert str(film) in out
+    assert err == ""
+
+
+def test_csv(capsys, weights, tmp_path):
+    films = [write_film(tmp_path / "a, b.mp4", 17, noise), tmp_path / "none.mp4"]
+    status, out, _ = score(capsys, *films, "--weights", weights, "--faces", "none", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(out)))
+    assert status == 1
+    assert rows[0]["video"] == str(films[0])
+    assert len(rows[0]["clip_probabilities"].split()) == 2
+    assert float(rows[0]["fake_probability"]) == pytest.approx(
+        np.mean([float(p) for p in rows[0]["clip_probabilities"].split()])
+    )
+    assert rows[1]["fake_probability"] == ""
+    assert "no such file" in rows[1]["error"]
+
+
+def test_batches_do_not_change_the_scores(capsys, weights, tmp_path):
+    film = write_film(tmp_path / "film.mp4", 40, noise)
+    results = []
+    for batch in (1, 3):
+        _, out, _ = score(
+            capsys,
+            film,
+            "--weights",
+            weights,
+            "--faces",
+            "none",
+            "--format",
+            "json",
+            "--batch",
+            batch,
+            "--clips",
+            "all",
+        )
+        results.append([clip["fake_probability"] for clip in json.loads(out)[0]["clips"]])
+    assert len(results[0]) == 5
+    assert results[0] == pytest.approx(results[1], abs=1e-5)
+
+
+def test_plots(capsys, weights, tmp_path):
+    films = [
+        write_film(tmp_path / name / "$film.mp4", 17, noise) for name in ("a", "b") if (tmp_path / name).mkdir() is None
+    ]
+    out = tmp_path / "plots" / "new"
+    status, _, _ = score(capsys, *films, tmp_path / "none.mp4", "--weights", weights, "--faces", "none", "--plot", out)
+    assert status == 1
+    pictures = sorted(path.name for path in out.iterdir())
+    assert pictures == ["$film.mp4-2.png", "$film.mp4.png"]  # one each, the unreadable film has none
+    assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+
+
+def test_no_verdict_without_weights(capsys, tmp_path):
+    film = write_film(tmp_path / "film.mp4", 9, noise)
+    status, out, err = score(capsys, film, "--model", "ddl")
+    assert status == 2
+    assert out == ""
+    assert "no verdict without trained detector weights" in err
+    assert "dfmodels demo" in err
+
+
+def test_published_checkpoint(capsys, tmp_path):
+    film = write_film(tmp_path / "film.mp4", 9, noise)
+    model = dfmodels.build("ddl")
+    ours = model.state_dict()
+    published = {"module." + key: ours[name][index] for key, (name, index) in model.published_layout().items()}
+    torch.save(published, tmp_path / "published.pth")
+    arguments = [film, "--faces", "none", "--clips", 1, "--format", "json", "--weights", tmp_path / "published.pth"]
+    status, out, _ = score(capsys, *arguments, "--model", "ddl")
+    assert status == 0
+    assert json.loads(out)[0]["fake_probability"] is not None
+    status, _, err = score(capsys, *arguments)
+    assert status == 2
+    assert "does not say which detector" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model", "dll"], "did you mean 'ddl'"),
+        (["--weights", "nowhere.safetensors"], "nowhere.safetensors does not exist"),
+        (["--clips", "0"], "--clips must be a number from 1 on or all, got '0'"),
+        (["--clips", "many"], "got 'many'"),
+        (["--batch", "0"], "--batch must be at least 1"),
+        (["--faces", "harr"], "haar"),
+        (["--faces", "yunet:nowhere.onnx"], "nowhere.onnx"),
+        (["--faces", "boxes:nowhere.json"], "nowhere.json"),
+        (["--select", "tallest"], "select must be one of"),
+        (["--device", "gpu"], "--device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+    ],
+)
+def test_wrong_arguments(capsys, weights, tmp_path, arguments, message):
+    film = write_film(tmp_path / "film.mp4", 9, noise)
+    given = arguments if "--weights" in arguments else [*arguments, "--weights", weights]
+    status, out, err = score(capsys, film, *given)
+    assert status == 2
+    assert out == ""
+    assert message in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is visible")
+def test_a_gpu_that_is_not_there(capsys, weights, tmp_path):
+    film = write_film(tmp_path / "film.mp4", 9, noise)
+    status, _, err = score(capsys, film, "--weights", weights, "--device", "cuda")
+    assert status == 2
+    assert "no usable GPU" in err
+
+
+def test_a_plot_folder_that_is_a_file(capsys, weights, tmp_path):
+    film = write_film(tmp_path / "film.mp4", 9, noise)
+    status, _, err = score(capsys, film, "--weights", weights, "--faces", "none", "--plot", film)
+    assert status == 2
+    assert "film.mp4" in err
+
+
+def test_piped_output_has_no_progress_bar(weights, tmp_path):
+    film = write_film(tmp_path / "film.mp4", 9, noise)
+    command = [sys.executable, "-m", "dfmodels", "score", str(film), "--weights", weights, "--faces", "none"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert done.stderr == ""
+    assert "film.mp4" in done.stdout
+
+
+def test_info_and_list(capsys):
+    assert main(["info"]) == 0
+    assert "interframe_difference" in capsys.readouterr().out
+    assert main(["list"]) == 0
+    out = capsys.readouterr().out
+    assert "ddl" in out
+    assert "mask_rule = 'le'" in out
