@@ -102,10 +102,15 @@ def _(grad: Tensor, lengths: list[int], axis: int) -> list[Tensor]:
 def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     parts, _, ctx.axis = inputs
     ctx.lengths = [part.shape[ctx.axis] for part in parts]
+    ctx.to_contiguous = [part.shape[0] * part.shape[1] == 1 and not is_channels_last(part) for part in parts]
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    return torch.ops.dfops._strip_merge_backward(grad, ctx.lengths, ctx.axis), None, None
+    grads = torch.ops.dfops._strip_merge_backward(grad, ctx.lengths, ctx.axis)
+    # Folded to (1, C, H, W), a channels-last clip of one frame gets a batch stride of C, with which torch's batch_norm
+    # backward silently misreads it beside a contiguous input (seen up to torch 2.13).
+    grads = [g.contiguous() if copy else g for g, copy in zip(grads, ctx.to_contiguous, strict=True)]
+    return grads, None, None
 
 
 torch.library.register_autograd("dfops::strip_merge", _backward, setup_context=_setup_context)

@@ -193,6 +193,23 @@ def test_the_first_part_decides_the_layout(device, axis):
 
 
 @pytest.mark.parametrize("device", DEVICES)
+def test_gradient_of_a_contiguous_single_frame_survives_batch_norm(device):
+    """As in DDL with one clip of 4 to 7 frames, channels-last but for the last scale."""
+    full = random_clip((1, 6, 3, 5, 4), layout="channels_last", dtype=torch.float64, device=device)
+    frame = random_clip((1, 1, 3, 5, 4), seed=1, dtype=torch.float64, device=device, requires_grad=True)
+    grad = random_clip((1, 6, 3, 5, 4), seed=2, layout="channels_last", dtype=torch.float64, device=device)
+    results = []
+    for merge in (dfops.strip_merge, reference.strip_merge):
+        mean, variance = (
+            torch.zeros(3, dtype=torch.float64, device=device),
+            torch.ones(3, dtype=torch.float64, device=device),
+        )
+        normalized = F.batch_norm(frame.flatten(0, 1), mean, variance).unflatten(0, (1, 1))
+        results += torch.autograd.grad(merge([full, normalized], 6, axis="T"), frame, grad)
+    assert_matches(*results)
+
+
+@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("axis", AXES)
 def test_unaligned_storage(device, axis):
     shape = (1, 4, 4, 4, 8)
