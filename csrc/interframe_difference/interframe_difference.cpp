@@ -11,7 +11,7 @@ STABLE_TORCH_LIBRARY_FRAGMENT(dfops, m) {
       "min_variance) -> (Tensor out, Tensor variance, Tensor threshold, Tensor positions)");
   m.def(
       "interframe_difference_sparse(Tensor query, Tensor key, int num_keep, bool normalize, float eps, float "
-      "min_variance) -> (Tensor positions, Tensor values)");
+      "min_variance) -> (Tensor values, Tensor positions)");
   m.def(
       "_interframe_difference_backward(Tensor grad, Tensor query, Tensor key, Tensor variance, Tensor threshold, bool "
       "normalize, float eps) -> (Tensor, Tensor)");

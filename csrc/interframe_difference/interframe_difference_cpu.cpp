@@ -106,7 +106,7 @@ std::tuple<Tensor, Tensor> interframe_difference_sparse_cpu(const Tensor& query,
                       data<int64_t>(positions) + i / frames * num_keep, num_keep, threshold[i / frames], normalize,
                       acc_t(frames), acc_t(eps));
   });
-  return {positions, values};
+  return {values, positions};  // a floating-point result first: torch.library.opcheck adds the results up
 }
 
 // Gradients of one clip's slots (T, C, slots) from grad (T, slots).

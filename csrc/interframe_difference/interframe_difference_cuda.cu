@@ -103,7 +103,7 @@ std::tuple<Tensor, Tensor> interframe_difference_sparse_cuda(const Tensor& query
                                 mutable_data<scalar_t>(values), nullptr, data<acc_t>(s), data<acc_t>(variance), frames,
                                 count, num_keep, normalize, acc_t(eps)});
   });
-  return {positions, values};
+  return {values, positions};  // a floating-point result first: torch.library.opcheck adds the results up
 }
 
 // s again, its gradient, then the gradients of query and key.

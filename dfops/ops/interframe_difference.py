@@ -102,9 +102,10 @@ def interframe_difference_sparse(
     Source: DDL, IEEE TIFS 2023, dynamic fine-grained difference capture.
     """
     query, key, num_keep = _checked(query, key, num_keep, eps, min_variance)
-    return torch.ops.dfops.interframe_difference_sparse(
+    values, positions = torch.ops.dfops.interframe_difference_sparse(
         query, key, num_keep, normalize, float(eps), float(min_variance)
     )
+    return positions, values
 
 
 def _checked(
@@ -154,7 +155,7 @@ def _(
     query: Tensor, key: Tensor, num_keep: int, normalize: bool, eps: float, min_variance: float
 ) -> tuple[Tensor, Tensor]:
     b, t, _, _, _ = query.shape
-    return query.new_empty(b, num_keep, dtype=torch.int64), query.new_empty(b, t, num_keep)
+    return query.new_empty(b, t, num_keep), query.new_empty(b, num_keep, dtype=torch.int64)
 
 
 @torch.library.register_fake("dfops::_interframe_difference_backward")
@@ -211,11 +212,11 @@ def _slots_backward(ctx: Any, grad_values: Tensor) -> tuple[Tensor, Tensor]:
 
 def _setup_sparse(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     query, key, _, ctx.normalize, ctx.eps, _ = inputs
-    ctx.mark_non_differentiable(output[0])
-    _save_slots(ctx, query, key, output[0])
+    ctx.mark_non_differentiable(output[1])
+    _save_slots(ctx, query, key, output[1])
 
 
-def _backward_sparse(ctx: Any, _: None, grad: Tensor) -> tuple[Tensor | None, ...]:
+def _backward_sparse(ctx: Any, grad: Tensor, _: None) -> tuple[Tensor | None, ...]:
     return *_slots_backward(ctx, grad), None, None, None, None
 
 
