@@ -1,4 +1,4 @@
-// One axis of a clip as (outer, length, inner): element l of position o * inner + i lies at (o * length + l) * inner + i.
+// One axis of a clip as (outer, length, inner): element l of position o * inner + i is at (o * length + l) * inner + i.
 #pragma once
 
 #include "common/portable.h"

@@ -11,8 +11,10 @@ namespace dfops::merge {
 
 constexpr int kMostParts = 8;
 
-// Positions i of the output that read position j of a part begin here.
-DFOPS_HD int64_t first_reader(int64_t j, int64_t length, int64_t size) { return quotient(j * size + length - 1, length); }
+// The first position of the output that reads position j of a part.
+DFOPS_HD int64_t first_reader(int64_t j, int64_t length, int64_t size) {
+  return quotient(j * size + length - 1, length);
+}
 
 template <class scalar_t>
 struct Part {
@@ -28,7 +30,7 @@ struct Parts {
 };
 
 // ---------------------------------------------------------------------------------------------------------------- CPU
-// A slab is the whole length of `width` neighbouring positions, or of many whole rows of positions where they are short.
+// A slab is the whole length of `width` neighbouring positions, or of several rows of positions where they are short.
 
 // out[i] = sum over the rows / divisor
 template <class scalar_t>

@@ -30,7 +30,8 @@ inline std::vector<Tensor> new_gradients(const Tensor& grad, const std::vector<i
   std::vector<Tensor> result;
   for (const int64_t length : lengths) {
     STD_TORCH_CHECK(length >= 0 && (length > 0 || grad.size(axis) == 0), "a part is empty");
-    result.push_back(empty_clip(grad, with_length(sizes_of(grad), axis, length), clip_layout(grad), grad.scalar_type()));
+    const auto sizes = with_length(sizes_of(grad), axis, length);
+    result.push_back(empty_clip(grad, sizes, clip_layout(grad), grad.scalar_type()));
   }
   return result;
 }

@@ -76,8 +76,8 @@ void each_stretch(int64_t rows, int64_t width, int64_t taps, bool flat, const F&
 }
 
 template <int kTaps, bool kAdd, class out_t, class acc_t>
-inline __attribute__((always_inline)) void filter_values(out_t* out, const acc_t* in, int64_t shift, const acc_t* weight,
-                                                         int64_t stride, int64_t n) {
+inline __attribute__((always_inline)) void filter_values(out_t* out, const acc_t* in, int64_t shift,
+                                                         const acc_t* weight, int64_t stride, int64_t n) {
   acc_t w[kTaps];
   for (int m = 0; m < kTaps; ++m) w[m] = weight[m * stride];
 #pragma omp simd
@@ -197,8 +197,8 @@ DFOPS_CLONES void correlate_stretch(acc_t* sums, int64_t stride, int64_t period,
 }
 
 template <class acc_t>
-void correlate_rows(acc_t* sums, int64_t stride, int64_t period, const acc_t* grad, int64_t grad_stride, const acc_t* in,
-                    int64_t in_stride, int64_t rows, int64_t width, int64_t taps) {
+void correlate_rows(acc_t* sums, int64_t stride, int64_t period, const acc_t* grad, int64_t grad_stride,
+                    const acc_t* in, int64_t in_stride, int64_t rows, int64_t width, int64_t taps) {
   each_stretch(rows, width, taps, grad_stride == width && in_stride == width,
                [&](int64_t j, int64_t first, int64_t count, int64_t n) {
                  correlate_stretch(sums + first * stride, stride, period, grad + j * grad_stride,
@@ -376,8 +376,8 @@ DFOPS_CLONES void scale_row(acc_t* out, const scalar_t* in, acc_t divisor, int64
   for (int64_t i = 0; i < n; ++i) out[i] = acc_t(in[i]) / divisor;
 }
 
-// Slabs [begin, end). `flipped` is the arranged weight with `flip`; grad_x may be null. `sums`, the shares of the weight
-// gradient, has the shape of the arranged weight and is added to; it may be null.
+// Slabs [begin, end). `flipped` is the arranged weight with `flip`; grad_x may be null. `sums`, the shares of the
+// weight gradient, has the shape of the arranged weight and is added to; it may be null.
 template <class scalar_t>
 void backward_range(scalar_t* grad_x, acc_type<scalar_t>* sums, const scalar_t* const* grads, const scalar_t* x,
                     const acc_type<scalar_t>* flipped, const Filters& f, const Strips& strips, const Slabs& slabs,

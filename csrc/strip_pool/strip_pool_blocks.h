@@ -200,13 +200,13 @@ struct ForwardBody {
         for (int64_t s = 0; s < plan.scales; ++s) {
           const int rows = int(plan.rows[s]), scale = int(plan.scale[s]);
           if (plan.weighted && scale == 1) continue;
-          tile.template each<kPack>(plan, rows, thread, threads, [&](int place, int g, int lane, int row, int64_t offset) {
+          tile.template each<kPack>(plan, rows, thread, threads, [&](int place, int g, int lane, int row, int64_t at) {
             const auto mean =
                 mean_pack<acc_t, kPack>(xs + tile.at(g, lane, row * scale, length), tile.row_step(), scale);
             if (plan.weighted)
               *reinterpret_cast<Pack<acc_t, kPack>*>(to + place) = mean;
             else
-              store_pack<scalar_t, acc_t, kPack>(out[s] + offset, mean);
+              store_pack<scalar_t, acc_t, kPack>(out[s] + at, mean);
           });
           if (plan.weighted) to += positions * rows;
         }

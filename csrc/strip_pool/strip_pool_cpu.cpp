@@ -56,7 +56,8 @@ std::tuple<Tensor, Tensor> strip_pool_backward_cpu(std::vector<Tensor> grads, co
     const Slabs slabs(strips);
     std::vector<acc_t> flipped;
     if (weight)
-      flipped = arrange_weight(data<scalar_t>(torch::stable::contiguous(*weight)), filters, strips.channels, slabs, true);
+      flipped =
+          arrange_weight(data<scalar_t>(torch::stable::contiguous(*weight)), filters, strips.channels, slabs, true);
     std::vector<const scalar_t*> pointers;
     for (const Tensor& tensor : gs) pointers.push_back(data<scalar_t>(tensor));
     // chunks are of one size whatever the number of threads, so the sums for the weight always have the same order;

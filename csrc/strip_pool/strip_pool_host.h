@@ -12,8 +12,9 @@ inline Filters filters_of(const Tensor& x, const std::optional<Tensor>& weight, 
   for (const int64_t scale : scales) STD_TORCH_CHECK(scale > 0, "scales must be positive, got ", scale);
   const int64_t count = int64_t(scales.size());
   if (!weight) return {1, count, 0, scales.data(), false};
-  STD_TORCH_CHECK(weight->dim() == 4 && weight->size(0) > 0 && weight->size(1) == count && weight->size(2) == x.size(2) &&
-                      weight->size(3) % 2 == 1 && weight->scalar_type() == x.scalar_type(),
+  STD_TORCH_CHECK(weight->dim() == 4 && weight->size(0) > 0 && weight->size(1) == count &&
+                      weight->size(2) == x.size(2) && weight->size(3) % 2 == 1 &&
+                      weight->scalar_type() == x.scalar_type(),
                   "weight must be (D, S, C, M) in the dtype of x, M odd, S the number of scales");
   return {weight->size(0), count, weight->size(3), scales.data(), true};
 }

@@ -89,7 +89,8 @@ void run_forward(const Call& call, std::vector<Output<T>>& out, const T* x, cons
   const Plan plan = call.plan(positions);
   ForwardBody<T, kPack> body{{}, x, weight, plan};
   for (size_t i = 0; i < out.size(); ++i) body.out[i] = out[i].data();
-  launch_on_host(plan.channel_groups * min64(plan.tiles, slices), 32, forward_shared_bytes(plan, sizeof(T)), seed, body);
+  launch_on_host(plan.channel_groups * min64(plan.tiles, slices), 32, forward_shared_bytes(plan, sizeof(T)), seed,
+                 body);
 }
 
 template <class T>
