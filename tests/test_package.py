@@ -1,0 +1,105 @@
+"""The packages as installed: what is registered, what is said when something is missing, who imports whom."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+import dfops
+from dfops import _extension, info
+from tests import check_kernel_arguments
+
+ROOT = Path(__file__).parents[1]
+PUBLIC = [
+    "inconsistency_gate",
+    "interframe_difference",
+    "interframe_difference_sparse",
+    "strip_merge",
+    "strip_pool",
+]
+BACKWARD = [
+    "_inconsistency_gate_backward",
+    "_interframe_difference_backward",
+    "_interframe_difference_sparse_backward",
+    "_strip_merge_backward",
+    "_strip_pool_backward",
+]
+
+
+def python(code: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=folder)
+
+
+def test_every_operator_is_registered_with_all_it_needs():
+    # a misspelt name in a registration is silent
+    assert info.operators() == sorted(PUBLIC + BACKWARD)
+    for name in info.operators():
+        assert info.has_kernel(name, "CPU"), name
+        assert info.has_kernel(name, "Autograd"), name
+        assert info.has_kernel(name, "CUDA") == dfops.cuda_loaded(), name
+    for name in PUBLIC:
+        assert callable(getattr(dfops, name))
+        assert callable(getattr(dfops.reference, name))
+
+
+def test_info_says_what_was_built():
+    report = info.report()
+    assert torch.__version__ in report
+    assert "CUDA library" in report
+    assert _extension.cuda_reason in report
+    for name in PUBLIC:
+        assert re.search(rf"^{name} +yes", report, re.MULTILINE)
+
+
+def test_devices_without_kernels_are_named():
+    _extension.require_kernels_for(torch.device("cpu"))
+    with pytest.raises(RuntimeError, match="kernels for cpu and cuda tensors, got a tensor on mps"):
+        _extension.require_kernels_for(torch.device("mps"))
+
+
+@pytest.mark.skipif(dfops.cuda_loaded(), reason="the CUDA library is loaded")
+def test_cuda_tensors_without_the_cuda_library():
+    with pytest.raises(RuntimeError, match="built without CUDA kernels that fit this torch"):
+        _extension.require_kernels_for(torch.device("cuda"))
+
+
+def test_a_second_copy_in_one_process_is_refused():
+    done = python(
+        "import sys, dfops\n"
+        "for name in [n for n in sys.modules if n.startswith('dfops')]: del sys.modules[name]\n"
+        "import dfops\n"
+    )
+    assert done.returncode == 1
+    assert "ImportError: the operators of dfops are registered already" in done.stderr
+
+
+def test_a_library_that_does_not_load_says_how_to_rebuild(tmp_path):
+    copy = tmp_path / "dfops"
+    shutil.copytree(Path(dfops.__file__).parent, copy, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    done = python("import dfops", tmp_path)
+    assert done.returncode == 1
+    message = done.stderr.splitlines()[-1]
+    assert "could not load its compiled library dfops._cpu" in message
+    assert torch.__version__ in message
+    assert "Rebuild it" in message
+
+
+def test_operators_do_not_know_the_detectors():
+    done = python("import sys, dfops; sys.exit('dfmodels' in sys.modules)")
+    assert done.returncode == 0, done.stderr
+
+
+def test_optional_packages_are_imported_where_used():
+    done = python("import sys, dfmodels, dfmodels.cli; print(*sys.modules.keys() & {'av', 'cv2', 'matplotlib'})")
+    assert done.stdout.strip() == "", done.stderr
+
+
+def test_kernel_arguments_are_checked():
+    bad = "Tensor f_cpu(const Tensor& x, float scale) {\n}\nm.impl(TORCH_BOX(&f_cpu));"
+    assert check_kernel_arguments.offences(bad) == ["f_cpu: `float scale` must be double or int64_t"]
+    good = "Tensor f_cpu(const Tensor& x, double scale, int64_t n) {\n}\nm.impl(TORCH_BOX(&f_cpu));"
+    assert check_kernel_arguments.offences(good) == []
