@@ -6,6 +6,7 @@ import platform
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -36,41 +37,47 @@ def main() -> int:
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
     parser.add_argument("--only", nargs="+", choices=[*OPERATORS, "ddl"], default=[*OPERATORS, "ddl"])
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's)")
-    parser.add_argument("--allocator", choices=["keep", "default"], default="keep",
-                        help="keep: freed memory stays, so that fresh outputs cost no page faults")  # fmt: skip
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the CSV")
     options = parser.parse_args()
     if options.device == "cuda" and not torch.cuda.is_available():
         parser.error("--device cuda: no GPU is visible")
     if options.threads:
         torch.set_num_threads(options.threads)
-    keep_memory(options.allocator == "keep")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     torch.manual_seed(0)
 
     bandwidth = copy_bandwidth(options.device)
-    facts = describe(options.device, options.allocator, bandwidth)
+    facts = describe(options.device, bandwidth)
     print("\n".join(facts))
-    rows: list[Row] = []
-    cases = [case for name in options.only if name in OPERATORS for case in OPERATORS[name].cases(options.device)]
     print(line(HEADER))
-    for case in tqdm(cases, desc="benchmarks", unit="case", disable=None):
-        for row in run(case, options.device, bandwidth):
-            rows.append(row)
-            tqdm.write(line(columns(row, options.allocator)))
-    if "ddl" in options.only:
-        for row in bench_ddl.rows(options.device):
-            rows.append(row)
-            print(line(columns(row, options.allocator)))
+    rows = []
+    for row in measure(options.device, options.only, bandwidth):
+        rows.append(row)
+        tqdm.write(line(row))
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / f"{machine(options.device)}.csv"
     with open(target, "w", newline="") as file:
         file.writelines(f"# {fact}\n" for fact in facts)
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(HEADER)
-        writer.writerows(columns(row, options.allocator) for row in rows)
+        writer.writerows(rows)
     print(f"written to {target}")
     return 0
+
+
+def measure(device: str, names: list[str], bandwidth: float) -> Iterator[list[str]]:
+    """Rows of text. On the CPU, DDL under both settings of the allocator, operators where it keeps freed memory."""
+    allocator = "torch" if device == "cuda" else "default"
+    if "ddl" in names:
+        yield from (columns(row, allocator) for row in bench_ddl.rows(device))
+    if device == "cpu":
+        keep_memory()
+        allocator = "keeps"
+        if "ddl" in names:
+            yield from (columns(row, allocator) for row in bench_ddl.rows(device))
+    cases = [case for name in names if name in OPERATORS for case in OPERATORS[name].cases(device)]
+    for case in tqdm(cases, desc="benchmarks", unit="case", disable=None):
+        yield from (columns(row, allocator) for row in run(case, device, bandwidth))
 
 
 def columns(row: Row, allocator: str) -> list[str]:
@@ -87,7 +94,7 @@ def line(values: list[str]) -> str:
     return " ".join(f"{v:>{width}}" if i >= 5 else f"{v:{width}}" for i, (v, width) in enumerate(cells))
 
 
-def describe(device: str, allocator: str, bandwidth: float) -> list[str]:
+def describe(device: str, bandwidth: float) -> list[str]:
     """What the numbers were measured on."""
     git = subprocess.run(
         ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, cwd=Path(__file__).parent
@@ -102,7 +109,8 @@ def describe(device: str, allocator: str, bandwidth: float) -> list[str]:
         )
         facts.append(f"GPU {torch.cuda.get_device_name()}, driver {driver.stdout.strip() or 'unknown'}")
     else:
-        facts.append(f"CPU {processor()}, {torch.get_num_threads()} threads, allocator: {allocator}")
+        facts.append(f"CPU {processor()}, {torch.get_num_threads()} threads")
+    facts.append("allocator: default, or keeps freed memory (mallopt), so that fresh outputs cost no page faults")
     facts.append(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write)")
     return facts
 

@@ -4,14 +4,14 @@ import ctypes
 import gc
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.utils.benchmark import Timer
 
-ROUNDS = 5
+ROUNDS = 3
 COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 31}
 
 
@@ -54,7 +54,6 @@ class Row:
     compiled: float
     copy_fraction: float | None
     peak_mb: float | None = None
-    notes: dict[str, float] = field(default_factory=dict)
 
 
 def tensors(result: Any) -> list[Tensor]:
@@ -64,12 +63,11 @@ def tensors(result: Any) -> list[Tensor]:
     return [x for part in result for x in tensors(part)]
 
 
-def keep_memory(keep: bool) -> None:
+def keep_memory() -> None:
     """Let the C allocator keep freed memory instead of returning it: fresh large outputs then cost no page faults."""
-    if keep:
-        libc = ctypes.CDLL(None)
-        for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
-            libc.mallopt(option, 1 << 30)
+    libc = ctypes.CDLL(None)
+    for option in (-3, -1):  # M_MMAP_THRESHOLD, M_TRIM_THRESHOLD
+        libc.mallopt(option, 1 << 30)
 
 
 def copy_bandwidth(device: str) -> float:
@@ -87,7 +85,7 @@ def median_time(functions: dict[str, Callable[[], Any]], device: str) -> dict[st
     for _ in range(ROUNDS):
         for name, function in functions.items():
             timer = Timer("f()", globals={"f": function}, num_threads=torch.get_num_threads())
-            times[name] += timer.blocked_autorange(min_run_time=0.1 if device == "cuda" else 0.15).times
+            times[name] += timer.blocked_autorange(min_run_time=0.1).times
     result = {}
     for name, values in times.items():
         quarters = statistics.quantiles(values, n=4) if len(values) > 1 else [values[0]] * 3

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 import dfops
 from dfmodels.detector import Detector, InputContract
-from dfmodels.layers.clips import fold, folded_norm, pointwise, pointwise_norm
+from dfmodels.layers.clips import by_frames, fold, folded_norm, pointwise, pointwise_norm
 from dfmodels.registry import register
 from dfmodels.weights import Layout
 
@@ -151,24 +151,37 @@ class TemporalAggregation(nn.Module):
         for merge in self.merge:
             nn.init.normal_(merge.weight, std=math.sqrt(2 / channels))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """x (B, T, C, H, W) with T >= 4 -> the same shape."""
-        vertical, horizontal = self.paths(x)
-        return dfops.inconsistency_gate(x, vertical, horizontal, self.gamma)
+    def forward(self, x: Tensor, *, may_overwrite: bool = False) -> Tensor:
+        """x (B, T, C, H, W) with T >= 4 -> the same shape.
 
-    def paths(self, x: Tensor) -> list[Tensor]:
-        """The two paths (B, T, C, H, W) before the sigmoid."""
+        With `may_overwrite` the result may take the memory of x where no gradient is recorded.
+        """
+        out = x if may_overwrite else None
+        return by_frames(self, self.gate, x, *self.merged(x), width=2 * x.shape[2], out=out)
+
+    def merged(self, x: Tensor) -> list[Tensor]:
+        """The mean over scales (B, T, C / ratio, H, W) of each path."""
         num_frames = x.shape[1]
         if num_frames < SCALES[-1]:
             raise ValueError(f"clip must have at least {SCALES[-1]} frames for MSA, got {num_frames}")
         strips = dfops.strip_pool(x, self.taps.to(x.dtype), axis="T", scales=SCALES)
-        logits = []
+        merged = []
         for d in range(len(PATHS)):
             parts = [pointwise_norm(y, self.reduce[d, s], self.norms[d][s]) for s, y in enumerate(strips[d])]
-            merged = dfops.strip_merge(parts, num_frames, axis="T")
-            merge = self.merge[d]
-            logits.append(pointwise_norm(merged, merge.weight[:, :, 0, 0], self.merge_norms[d], merge.bias))
-        return logits
+            merged.append(dfops.strip_merge(parts, num_frames, axis="T"))
+        return merged
+
+    def logits(self, *merged: Tensor) -> list[Tensor]:
+        """The two paths (B, T, C, H, W) before the sigmoid."""
+        return [
+            pointwise_norm(y, merge.weight[:, :, 0, 0], norm, merge.bias)
+            for y, merge, norm in zip(merged, self.merge, self.merge_norms, strict=True)
+        ]
+
+    def gate(self, x: Tensor, *merged: Tensor) -> Tensor:
+        """The module behind `merged`, frame by frame."""
+        vertical, horizontal = self.logits(*merged)
+        return dfops.inconsistency_gate(x, vertical, horizontal, self.gamma)
 
 
 class SeparableConv(nn.Module):
@@ -221,9 +234,8 @@ class Block(nn.Module):
         self.use_aggregation = use_aggregation
         self.capture = DifferenceCapture(in_channels, **(capture or {}))
         self.aggregation = TemporalAggregation(in_channels, ratio=aggregation_ratio)
-        self.convs = nn.ModuleList(
-            SeparableConv(in_channels if i == 0 else out_channels, out_channels) for i in range(num_convs)
-        )
+        convs = [SeparableConv(in_channels if i == 0 else out_channels, out_channels) for i in range(num_convs)]
+        self.convs = cast(Sequence[SeparableConv], nn.ModuleList(convs))
         self.skip: nn.Conv2d | None = None
         if stride != 1 or in_channels != out_channels:
             self.skip = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
@@ -237,7 +249,11 @@ class Block(nn.Module):
         if self.use_capture:
             x = self.capture(x, maps=maps, may_overwrite=self.leading_relu)
         if self.use_aggregation:
-            x = self.aggregation(x)
+            x = self.aggregation(x, may_overwrite=self.leading_relu)
+        return by_frames(self, self.convolve, x, width=max(x.shape[2], self.convs[0].norm.num_features))
+
+    def convolve(self, x: Tensor) -> Tensor:
+        """The separable convolutions and the skip beside them, frame by frame."""
         y = self.convs[0](x)
         for conv in self.convs[1:]:
             y = conv(F.relu(y, inplace=not torch.is_grad_enabled()))
@@ -356,16 +372,20 @@ class DDL(Detector):
                 f"clip must have the {self.contract.num_frames} frames the fusion head was built for "
                 f"(option num_frames), got {t}"
             )
-        x = clip.flatten(0, 1).contiguous(memory_format=torch.channels_last)
-        x = F.relu(_conv_norm(x, self.conv1, self.norm1), inplace=not torch.is_grad_enabled())
-        # block 1 rectifies it, as every block does
-        x = _conv_norm(x, self.conv2, self.norm2).contiguous(memory_format=torch.channels_last).unflatten(0, (b, t))
+        x = clip.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (b, t))
+        x = by_frames(self, self.stem, x, width=self.conv1.out_channels)
         for block in self.blocks:
             x = block(x, maps)
         for conv in self.exits:
             x = conv(F.relu(x))
         x = self.fusion(rearrange(F.relu(x), "b t c h w -> b (t c) h w"))
         return x.mean((2, 3))
+
+    def stem(self, x: Tensor) -> Tensor:
+        """The convolutions before the blocks, frame by frame; block 1 rectifies the result, as every block does."""
+        y = F.relu(_conv_norm(fold(x), self.conv1, self.norm1), inplace=not torch.is_grad_enabled())
+        y = _conv_norm(y, self.conv2, self.norm2).contiguous(memory_format=torch.channels_last)
+        return y.unflatten(0, x.shape[:2])
 
     def published_layout(self) -> Layout:
         layout: Layout = {"conv1.weight": ("conv1.weight", ()), "conv2.weight": ("conv2.weight", ())}

@@ -107,13 +107,13 @@ def run_aggregation(case: Case, layout: str) -> Run:
     inputs = case.inputs()
     x = clip_of(inputs["x"], args["clip_length"], layout)
     seen = {}
-    paths = module.paths
+    logits = module.logits
 
-    def record(clip):
-        seen["paths"] = paths(clip)
+    def record(*merged):
+        seen["paths"] = logits(*merged)
         return seen["paths"]
 
-    module.paths = record
+    module.logits = record
     out = module(x)
     attention = sum((torch.sigmoid(path) - 0.5) / 2 for path in seen["paths"])
     return Run({"out": out, "att": attention, **published_buffers(module, published)}, inputs, module, published)
