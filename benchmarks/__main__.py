@@ -110,7 +110,7 @@ def describe(device: str, bandwidth: float) -> list[str]:
         facts.append(f"GPU {torch.cuda.get_device_name()}, driver {driver.stdout.strip() or 'unknown'}")
     else:
         facts.append(f"CPU {processor()}, {torch.get_num_threads()} threads")
-    facts.append("allocator: default, or keeps freed memory (mallopt), so that fresh outputs cost no page faults")
+        facts.append("allocator: default, or keeps freed memory (mallopt), so that fresh outputs cost no page faults")
     facts.append(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write)")
     return facts
 
