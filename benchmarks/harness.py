@@ -25,6 +25,7 @@ class Case:
         ours, reference: functions of these arguments; what they return is a tensor or nested lists of tensors.
         forward_bytes, backward_bytes: compulsory traffic of the forward, and of the backward alone.
         published: a form to compare with eagerly instead of `reference`, where the release computes it differently.
+        forward_backward: ours in both directions, of the same arguments, where a detector does not go through autograd.
     """
 
     operator: str
@@ -37,6 +38,7 @@ class Case:
     forward_bytes: int
     backward_bytes: int
     published: Callable[..., Any] | None = None
+    forward_backward: Callable[..., Any] | None = None
 
 
 @dataclass
@@ -120,8 +122,11 @@ def run(case: Case, device: str, bandwidth: float) -> Iterator[Row]:
         ("forward+backward", forward_backward, case.forward_bytes + case.backward_bytes),
     ):
         torch.compiler.reset()  # a full recompile cache would quietly fall back to eager
+        ours = wrap(case.ours, args)
+        if wrap is forward_backward and case.forward_backward is not None:
+            ours = forward_only(case.forward_backward, args)
         functions = {
-            "ours": wrap(case.ours, args),
+            "ours": ours,
             "eager": wrap(case.published or case.reference, args),
             "compiled": wrap(torch.compile(case.reference), args),
         }
@@ -170,7 +175,7 @@ LAYOUTS = ("contiguous", "channels_last")
 
 def ddl_shapes(device: str, divide_channels: int = 1) -> Iterator[tuple[str, tuple[int, int, int, int, int]]]:
     """Named shapes of DDL's features at 8 x 256 x 256, one clip; a batch beyond the caches for the first."""
-    for batch in (1, 12 if device == "cuda" else 4):
+    for batch in (1, 12 if device == "cuda" or divide_channels == 8 else 4):
         for c, side in DDL_GRIDS if batch == 1 else DDL_GRIDS[:1]:
             shape = (batch, 8, c // divide_channels, side, side)
             yield "x".join(map(str, shape)), shape
