@@ -95,9 +95,9 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
-        first = str(error).strip().split("\n")[0]
+        reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise WeightsError(
-            f"{path} is not a checkpoint of tensors alone (weights_only=True: code in a file never runs): {first}"
+            f"{path} is not a checkpoint of tensors alone (weights_only=True: code in a file never runs); {reason}"
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):

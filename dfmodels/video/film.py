@@ -135,6 +135,8 @@ def first_video(path: Path, container: InputContainer) -> VideoStream | None:
 
 def mp4_cut_off(file: BinaryIO, size: int) -> bool:
     """Whether an mp4 or mov file ends inside one of its top-level boxes or before its index, the box `moov`."""
+    if size < 8:  # no box at all, so no sign of a film
+        return False
     seen, at = set(), 0
     while at + 8 <= size:
         file.seek(at)

@@ -229,6 +229,7 @@ def test_empty(tmp_path: Path) -> None:
     ("name", "text"),
     [
         ("a.mp4", "hello world\n" * 50),
+        ("short.mp4", "hello\n"),
         ("notes.txt", "hello world\n" * 50),
         ("a.nfo", "\x1b[31mhello\x1b[0m\n" * 50),
         ("a.srt", "1\n00:00:01,000 --> 00:00:02,000\nhello\n\n"),
