@@ -106,7 +106,7 @@ def build_cuda(session: nox.Session) -> None:
 def abi(session: nox.Session) -> None:
     """One wheel, built once, under the oldest and the newest supported torch and one without CUDA."""
     session.install(TORCH_NEWEST, *BUILD, "build")
-    dist = Path(session.create_tmp()) / "abi"
+    dist = Path(session.create_tmp()).resolve() / "abi"
     session.run("python", "-m", "build", "--wheel", "--no-isolation", "--outdir", str(dist))
     wheel = str(max(dist.glob("*.whl"), key=lambda path: path.stat().st_mtime))
     session.chdir(session.create_tmp())
