@@ -80,11 +80,13 @@ def test_a_second_copy_in_one_process_is_refused():
 def test_a_library_that_does_not_load_says_how_to_rebuild(tmp_path):
     copy = tmp_path / "dfops"
     shutil.copytree(Path(dfops.__file__).parent, copy, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    (copy / "_cpu.py").write_text("raise ImportError('undefined symbol: torch_x')\n")
     done = python("import dfops", tmp_path)
     assert done.returncode == 1
     message = done.stderr.splitlines()[-1]
     assert "could not load its compiled library dfops._cpu" in message
     assert torch.__version__ in message
+    assert "undefined symbol: torch_x" in message
     assert "Rebuild it" in message
 
 
