@@ -52,6 +52,20 @@ def test_inconsistency_maps():
     assert model.training
 
 
+@pytest.mark.parametrize("mode", [True, False])
+def test_a_few_frames_at_a_time_change_nothing(monkeypatch, mode):
+    model = small("ddl").train(mode)  # a training norm joins the frames, so then they must stay together
+    again = small("ddl").train(mode)
+    clip = clips(model)
+    with torch.no_grad():
+        whole = model(clip)
+        monkeypatch.setattr("dfmodels.layers.clips.FRAMES_IN_CACHE", 1)
+        calls = []
+        again.blocks[0].convs[0].register_forward_hook(lambda module, args, out: calls.append(out.shape[:2]))
+        torch.testing.assert_close(again(clip), whole, rtol=1e-4, atol=1e-5)
+    assert len(calls) == (1 if mode else 16)
+
+
 def test_switched_off_modules_keep_their_parameters():
     on, off = small("ddl"), small("ddl", capture_blocks=False, aggregation_blocks=[True, False, True])
     assert on.state_dict().keys() == off.state_dict().keys()
