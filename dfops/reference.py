@@ -28,13 +28,17 @@ def strip_pool(x: Tensor, weight: Tensor | None = None, *, axis: str, scales: Se
         windows = x.narrow(dim, 0, x.shape[dim] // scale * scale).unflatten(dim, (x.shape[dim] // scale, scale))
         mean = windows.mean(dim + 1)
         if weight is not None:
-            half, length = weight.shape[-1] // 2, mean.shape[dim]
-            padding = [0, 0] * (4 - dim) + [half, half]
-            padded = F.pad(mean, padding)
-            taps = [weight[s, :, m].reshape(-1, 1, 1) * padded.narrow(dim, m, length) for m in range(weight.shape[-1])]
-            mean = torch.stack(taps).sum(0)
+            mean = _filter(mean, weight[s], dim)
         out.append(mean)
     return out
+
+
+def _filter(x: Tensor, weight: Tensor, dim: int) -> Tensor:
+    """Every channel with its own taps, weight (C, M), along one dimension."""
+    half, length = weight.shape[1] // 2, x.shape[dim]
+    padded = F.pad(x, [0, 0] * (4 - dim) + [half, half])
+    taps = [weight[:, m].reshape(-1, 1, 1) * padded.narrow(dim, m, length) for m in range(weight.shape[1])]
+    return torch.stack(taps).sum(0)
 
 
 def strip_merge(parts: Sequence[Tensor], size: int, *, axis: str) -> Tensor:
@@ -43,6 +47,11 @@ def strip_merge(parts: Sequence[Tensor], size: int, *, axis: str) -> Tensor:
     # a size of 0 has no positions to divide
     repeated = [part.index_select(dim, position * part.shape[dim] // max(size, 1)) for part in parts]
     return torch.stack(repeated).mean(0)
+
+
+def directional_difference(x: Tensor, weight: Tensor, *, axis: str) -> Tensor:
+    difference = _filter(x[:, 1:], weight, _DIMENSIONS[axis]) - x[:, :-1]
+    return torch.cat([difference, torch.zeros_like(x[:, -1:])], 1)
 
 
 def interframe_difference(

@@ -15,6 +15,7 @@ from tests import check_kernel_arguments
 
 ROOT = Path(__file__).parents[1]
 PUBLIC = [
+    "directional_difference",
     "inconsistency_gate",
     "interframe_difference",
     "interframe_difference_sparse",
@@ -22,6 +23,7 @@ PUBLIC = [
     "strip_pool",
 ]
 BACKWARD = [
+    "_directional_difference_backward",
     "_inconsistency_gate_backward",
     "_interframe_difference_backward",
     "_interframe_difference_sparse_backward",

@@ -1,0 +1,281 @@
+// out[b][t] = D(x[b][t + 1]) - x[b][t] and out[b][T - 1] = 0, where D(y)[i] = sum_m weight[c][m] * y[i + m - M / 2]
+// along one axis of a frame.
+//
+// A frame is cut into planes: neighbouring elements, `lines` x length x inner of them, that share a channel, or, where
+// channels vary fastest, the whole frame. A row is the `inner` elements at one step of the axis.
+#pragma once
+
+#include <algorithm>
+#include <vector>
+
+#include "common/portable.h"
+#include "common/strip.h"
+#include "strip_pool/strip_pool.h"
+
+namespace dfops::directional {
+
+using strip::Taps;
+
+struct Planes {
+  int64_t clips, frames, planes, lines, length, inner;
+  int64_t channels;  // of one plane
+
+  Planes(int64_t b, int64_t t, const Strips& s)
+      : clips(b),
+        frames(t),
+        planes(s.channels_fastest() ? 1 : s.channels),
+        length(s.length),
+        inner(s.inner),
+        channels(s.channels_fastest() ? s.channels : 1) {
+    lines = s.outer / (clips * frames * planes);
+  }
+
+  DFOPS_HD int64_t rows() const { return lines * length; }
+  DFOPS_HD int64_t plane() const { return rows() * inner; }
+  DFOPS_HD int64_t frame() const { return planes * plane(); }
+};
+
+// ---------------------------------------------------------------------------------------------------------------- CPU
+// A piece is some rows of one plane in all frames of a clip: whole lines, or part of a single long one. What it reads
+// of a frame stays in cache until the next frame has used it too.
+struct Pieces {
+  int64_t rows, per_plane, count;
+  static constexpr int64_t kElements = 16384;
+
+  explicit Pieces(const Planes& p) {
+    const int64_t line = p.length * p.inner;
+    if (p.lines > 1 || line <= kElements)
+      rows = p.length * (line < kElements ? kElements / line : 1);
+    else
+      rows = p.inner < kElements ? kElements / p.inner : 1;
+    rows = min64(rows, p.rows());
+    per_plane = ceil_div(p.rows(), rows);
+    count = p.clips * p.planes * per_plane;
+  }
+
+  struct Piece {
+    int64_t plane, offset, begin, end;  // the first element of the plane in frame 0; rows
+  };
+  Piece at(const Planes& p, int64_t index) const {
+    const int64_t plane = index / per_plane, begin = index % per_plane * rows;
+    return {plane % p.planes, plane / p.planes * p.frames * p.frame() + plane % p.planes * p.plane(), begin,
+            min64(p.rows(), begin + rows)};
+  }
+};
+
+// The longest run of rows from `row` on, before `end`, that take the same taps.
+struct Run {
+  int64_t first, taps, rows;
+
+  Run(const Planes& p, int64_t all_taps, int64_t row, int64_t end) {
+    const int64_t half = all_taps / 2, j = row - quotient(row, p.length) * p.length;
+    first = half > j ? half - j : 0;
+    taps = min64(all_taps, p.length - j + half) - first;
+    rows = taps == all_taps ? min64(end - row, p.length - half - j) : 1;
+  }
+};
+
+// out[i] = sum_m w[m] y[m * shift + i] (- x[i] if kMinus)
+template <int kTaps, bool kMinus, class scalar_t>
+DFOPS_INLINE void filter_values(scalar_t* out, const scalar_t* x, const scalar_t* y, int64_t shift,
+                                const acc_type<scalar_t>* weight, int64_t stride, int64_t n) {
+  using acc_t = acc_type<scalar_t>;
+  acc_t w[kTaps];
+  for (int m = 0; m < kTaps; ++m) w[m] = weight[m * stride];
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    acc_t sum = w[0] * acc_t(y[i]);
+    for (int m = 1; m < kTaps; ++m) sum += w[m] * acc_t(y[m * shift + i]);
+    out[i] = scalar_t(kMinus ? sum - acc_t(x[i]) : sum);
+  }
+}
+
+// The same with a weight for every position of a period.
+template <int kTaps, bool kMinus, class scalar_t>
+DFOPS_INLINE void filter_periods(scalar_t* out, const scalar_t* x, const scalar_t* y, int64_t shift,
+                                 const acc_type<scalar_t>* weight, int64_t stride, int64_t period, int64_t n) {
+  using acc_t = acc_type<scalar_t>;
+  for (int64_t first = 0; first < n; first += period) {
+    const int64_t count = min64(period, n - first);
+#pragma omp simd
+    for (int64_t i = first; i < first + count; ++i) {
+      acc_t sum = weight[i - first] * acc_t(y[i]);
+      for (int m = 1; m < kTaps; ++m) sum += weight[m * stride + i - first] * acc_t(y[m * shift + i]);
+      out[i] = scalar_t(kMinus ? sum - acc_t(x[i]) : sum);
+    }
+  }
+}
+
+template <bool kMinus, class scalar_t>
+DFOPS_INLINE void filter_any(scalar_t* out, const scalar_t* x, const scalar_t* y, int64_t shift,
+                             Taps<acc_type<scalar_t>> w, int64_t taps, int64_t n) {
+  using acc_t = acc_type<scalar_t>;
+  constexpr int64_t kLanes = 64;
+  const int64_t period = w.period > 0 ? w.period : n;
+  for (int64_t begin = 0; begin < n; begin += period)
+    for (int64_t first = begin; first < min64(n, begin + period); first += kLanes) {
+      const int64_t count = min64(kLanes, min64(n, begin + period) - first);
+      acc_t sum[kLanes] = {};
+      for (int64_t m = 0; m < taps; ++m) {
+        const scalar_t* row = y + m * shift + first;
+        const acc_t* weight = w.weight + m * w.stride;
+        if (w.period > 0) {
+#pragma omp simd
+          for (int64_t i = 0; i < count; ++i) sum[i] += weight[first - begin + i] * acc_t(row[i]);
+        } else {
+#pragma omp simd
+          for (int64_t i = 0; i < count; ++i) sum[i] += weight[0] * acc_t(row[i]);
+        }
+      }
+#pragma omp simd
+      for (int64_t i = 0; i < count; ++i) out[first + i] = scalar_t(kMinus ? sum[i] - acc_t(x[first + i]) : sum[i]);
+    }
+}
+
+template <bool kMinus, class scalar_t>
+DFOPS_INLINE void filter_run(scalar_t* out, const scalar_t* x, const scalar_t* y, int64_t shift,
+                             Taps<acc_type<scalar_t>> w, int64_t taps, int64_t n) {
+  if (w.period > 0) {
+    if (taps == 3) return filter_periods<3, kMinus>(out, x, y, shift, w.weight, w.stride, w.period, n);
+    if (taps == 2) return filter_periods<2, kMinus>(out, x, y, shift, w.weight, w.stride, w.period, n);
+  } else {
+    if (taps == 3) return filter_values<3, kMinus>(out, x, y, shift, w.weight, w.stride, n);
+    if (taps == 2) return filter_values<2, kMinus>(out, x, y, shift, w.weight, w.stride, n);
+  }
+  filter_any<kMinus>(out, x, y, shift, w, taps, n);
+}
+
+// Rows [begin, end) of a plane: out = D(y) (- x if kMinus); the pointers are those of the plane.
+template <bool kMinus, class scalar_t>
+DFOPS_CLONES void filter_rows(scalar_t* out, const scalar_t* x, const scalar_t* y, const Planes& p,
+                              Taps<acc_type<scalar_t>> w, int64_t taps, int64_t begin, int64_t end) {
+  const int64_t half = taps / 2, inner = p.inner;
+  // lines are often short: all rows at once, as if a plane were one line, then again those that this gets wrong
+  const int64_t first = begin > half ? begin : half, last = min64(end, p.rows() - half);
+  if (p.length > 2 * half && first < last)
+    filter_run<kMinus>(out + first * inner, x + first * inner, y + (first - half) * inner, inner, w, taps,
+                       (last - first) * inner);
+  for (int64_t row = begin; row < end;) {
+    const Run run(p, taps, row, end);
+    if (run.taps < taps)
+      filter_run<kMinus>(out + row * inner, x + row * inner, y + (row + run.first - half) * inner, inner,
+                         Taps<acc_type<scalar_t>>{w.weight + run.first * w.stride, w.stride, w.period}, run.taps,
+                         inner);
+    row += run.rows;
+  }
+}
+
+template <class scalar_t>
+DFOPS_CLONES void negate(scalar_t* out, const scalar_t* in, int64_t n) {
+  using acc_t = acc_type<scalar_t>;
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) out[i] = scalar_t(-acc_t(in[i]));
+}
+
+// The weight as the loops read it, and how many of its values belong to one tap: all channels, one after another, which
+// are repeated to the period where channels vary fastest. `flip` reverses the taps, for the gradient of x.
+template <class acc_t>
+struct Weight {
+  int64_t taps, period, row;
+  std::vector<acc_t> arranged;
+
+  template <class scalar_t>
+  Weight(const scalar_t* weight, int64_t count, const Strips& strips, bool flip) : taps(count) {
+    const strip::Slabs slabs(strips);
+    const int64_t scale = 1;
+    period = slabs.period;
+    row = period > 0 ? period : strips.channels;
+    arranged = strip::arrange_weight(weight, strip::Filters{1, 1, taps, &scale, true}, strips.channels, slabs, flip);
+  }
+
+  Taps<acc_t> of(int64_t plane) const { return {arranged.data() + plane, row, period}; }
+};
+
+// Pieces [begin, end).
+template <class scalar_t>
+void forward_range(scalar_t* out, const scalar_t* x, const Weight<acc_type<scalar_t>>& weight, const Planes& p,
+                   const Pieces& pieces, int64_t begin, int64_t end) {
+  for (int64_t index = begin; index < end; ++index) {
+    const Pieces::Piece piece = pieces.at(p, index);
+    for (int64_t t = 0; t + 1 < p.frames; ++t) {
+      const int64_t at = piece.offset + t * p.frame();
+      filter_rows<true>(out + at, x + at, x + at + p.frame(), p, weight.of(piece.plane), weight.taps, piece.begin,
+                        piece.end);
+    }
+    scalar_t* last = out + piece.offset + (p.frames - 1) * p.frame();
+    std::fill(last + piece.begin * p.inner, last + piece.end * p.inner, scalar_t(0));
+  }
+}
+
+// sums (M, lanes) += grad times what each tap reads of `in`, spread over the lanes; both pointers are at row `begin`.
+template <class acc_t>
+void correlate_rows(acc_t* sums, int64_t lanes, const acc_t* grad, const acc_t* in, const Planes& p, int64_t taps,
+                    int64_t begin, int64_t end) {
+  for (int64_t row = begin; row < end;) {
+    const Run run(p, taps, row, end);
+    const acc_t *g = grad + (row - begin) * p.inner, *first = in + (row - begin + run.first - taps / 2) * p.inner;
+    strip::correlate_stretch(sums + run.first * lanes, lanes, lanes, g, first, p.inner, run.taps, run.rows * p.inner);
+    row += run.rows;
+  }
+}
+
+template <class acc_t>
+DFOPS_CLONES acc_t sum_of(const acc_t* values, int64_t n) {
+  acc_t sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t i = 0; i < n; ++i) sum += values[i];
+  return sum;
+}
+
+// Pieces [begin, end). `flipped` is the weight with `flip`; grad_x may be null. `sums` (C, M), the shares of the weight
+// gradient, is added to; it may be null.
+template <class scalar_t>
+void backward_range(scalar_t* grad_x, acc_type<scalar_t>* sums, const scalar_t* grad, const scalar_t* x,
+                    const Weight<acc_type<scalar_t>>& flipped, const Planes& p, const Pieces& pieces, int64_t begin,
+                    int64_t end) {
+  using acc_t = acc_type<scalar_t>;
+  const int64_t taps = flipped.taps, lanes = flipped.period > 0 ? flipped.period : 64;
+  std::vector<acc_t> shares(sums != nullptr ? taps * lanes : 0);
+  const bool widen = sums != nullptr && !std::is_same_v<scalar_t, acc_t>;
+  std::vector<acc_t> wide_grad(widen ? pieces.rows * p.inner : 0), wide_x(widen ? (pieces.rows + taps) * p.inner : 0);
+  for (int64_t index = begin; index < end; ++index) {
+    const Pieces::Piece piece = pieces.at(p, index);
+    const int64_t first = piece.begin * p.inner, n = (piece.end - piece.begin) * p.inner;
+    // the rows of x that the taps of these rows read
+    const int64_t read = piece.begin > taps / 2 ? piece.begin - taps / 2 : 0;
+    const int64_t read_end = min64(p.rows(), piece.end + taps / 2);
+    std::fill(shares.begin(), shares.end(), acc_t(0));
+    for (int64_t t = 0; t < p.frames; ++t) {
+      const int64_t at = piece.offset + t * p.frame();
+      const bool is_last = t + 1 == p.frames;
+      if (grad_x != nullptr) {
+        scalar_t* to = grad_x + at;
+        const scalar_t *own = grad + at, *before = own - p.frame();
+        if (t > 0 && is_last)
+          filter_rows<false>(to, own, before, p, flipped.of(piece.plane), taps, piece.begin, piece.end);
+        else if (t > 0)
+          filter_rows<true>(to, own, before, p, flipped.of(piece.plane), taps, piece.begin, piece.end);
+        else if (is_last)
+          std::fill(to + first, to + first + n, scalar_t(0));
+        else
+          negate(to + first, own + first, n);
+      }
+      if (sums != nullptr && !is_last) {
+        int64_t ignored;
+        const int64_t count = (read_end - read) * p.inner;
+        const acc_t* g = strip::pooled_rows(wide_grad.data(), grad + at + first, n, 1, 1, n, &ignored);
+        const acc_t* in = strip::pooled_rows(wide_x.data(), x + at + p.frame() + read * p.inner, count, 1, 1, count,
+                                             &ignored);
+        correlate_rows(shares.data(), lanes, g, in + first - read * p.inner, p, taps, piece.begin, piece.end);
+      }
+    }
+    if (sums == nullptr) continue;
+    for (int64_t m = 0; m < taps; ++m)
+      if (p.channels == 1)
+        sums[piece.plane * taps + m] += sum_of(shares.data() + m * lanes, lanes);
+      else
+        for (int64_t i = 0; i < lanes; ++i) sums[i % p.channels * taps + m] += shares[m * lanes + i];
+  }
+}
+
+}  // namespace dfops::directional

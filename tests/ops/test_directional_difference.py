@@ -1,0 +1,325 @@
+"""dfops.directional_difference: value, shapes, gradients, registration, errors, dtypes, layouts, determinism, compile."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dfops
+from dfops import reference
+from tests.strategies import DEVICES, HALVES, LAYOUTS, clip_shapes, lay_out, layouts, random_clip, seeds
+from tests.tolerances import assert_matches, assert_no_worse
+
+SHAPE = (2, 5, 4, 6, 7)
+AXES = {"H": 3, "W": 4}
+
+calls = {
+    "shape": clip_shapes(),
+    "seed": seeds(),
+    "layout": layouts(),
+    "axis": st.sampled_from("HW"),
+    "taps": st.sampled_from([1, 3, 5, 9]),
+}
+
+
+def arguments(shape=SHAPE, seed=0, layout="contiguous", dtype=torch.float32, device="cpu", requires_grad=False,
+              taps=3):  # fmt: skip
+    x = random_clip(shape, seed=seed, layout=layout, dtype=dtype, device=device, requires_grad=requires_grad)
+    generator = torch.Generator().manual_seed(seed + 1)
+    weight = torch.randn(shape[2], taps, generator=generator, dtype=torch.float64).to(device=device, dtype=dtype)
+    return x, weight.requires_grad_(requires_grad)
+
+
+def gradients(function, args, axis, grad):
+    return torch.autograd.grad(function(*args, axis=axis), args, grad)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(**calls)
+def test_matches_reference(device, shape, seed, layout, axis, taps):
+    args = arguments(shape, seed, layout, device=device, taps=taps)
+    assert_matches(dfops.directional_difference(*args, axis=axis), reference.directional_difference(*args, axis=axis))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(**calls)
+def test_gradients_match_reference(device, shape, seed, layout, axis, taps):
+    args = arguments(shape, seed, layout, torch.float64, device, True, taps)
+    grad = random_clip(shape, seed=seed + 2, layout=layout, dtype=torch.float64, device=device)
+    ours = gradients(dfops.directional_difference, args, axis, grad)
+    for actual, want in zip(ours, gradients(reference.directional_difference, args, axis, grad), strict=True):
+        assert_matches(actual, want)
+
+
+@pytest.mark.parametrize(("axis", "kernel"), [("H", (3, 1)), ("W", (1, 3))])
+def test_agrees_with_torch_convolution(axis, kernel):
+    """The reference is our own text; this is torch's convolution, of the later frame only."""
+    x, weight = arguments()
+    later = x[:, 1:].flatten(0, 1)
+    padding = (kernel[0] // 2, kernel[1] // 2)
+    filtered = F.conv2d(later, weight.reshape(4, 1, *kernel), padding=padding, groups=4).unflatten(0, (2, 4))
+    out = dfops.directional_difference(x, weight, axis=axis)
+    assert_matches(out[:, :-1], filtered - x[:, :-1])
+    assert torch.equal(out[:, -1], torch.zeros_like(x[:, -1]))
+
+
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("frames", [0, 1])
+def test_clips_without_a_difference(axis, frames):
+    x, weight = arguments((2, frames, 4, 6, 7), requires_grad=True)
+    out = dfops.directional_difference(x, weight, axis=axis)
+    assert torch.equal(out, torch.zeros_like(x))
+    for grad, leaf in zip(torch.autograd.grad(out, (x, weight), torch.ones_like(x)), (x, weight), strict=True):
+        assert torch.equal(grad, torch.zeros_like(leaf))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize(
+    ("axis", "shape", "taps"),
+    [
+        ("H", (2, 3, 2, 150, 160), 3),  # part of a plane, several pieces of it
+        ("H", (1, 2, 24, 5, 701), 5),  # the same with long rows
+        ("W", (2, 3, 2, 150, 160), 3),  # whole lines, several pieces of them
+        ("W", (1, 2, 3, 2, 9000), 7),  # a line longer than a piece
+        ("W", (1, 3, 300, 9, 7), 3),  # more channels than a block has threads
+    ],
+)
+def test_sizes_beyond_one_block(device, layout, axis, shape, taps):
+    args = arguments(shape, layout=layout, device=device, taps=taps, requires_grad=True)
+    exact = [a.detach().double().requires_grad_() for a in args]
+    out = dfops.directional_difference(*args, axis=axis)
+    want = reference.directional_difference(*exact, axis=axis)
+    torch.testing.assert_close(out.double(), want, rtol=1e-5, atol=1e-5)
+    grad = random_clip(shape, seed=5, layout=layout, device=device)
+    ours = gradients(dfops.directional_difference, args, axis, grad)
+    expected = gradients(reference.directional_difference, exact, axis, grad.double())
+    for actual, want in zip(ours, expected, strict=True):
+        torch.testing.assert_close(actual.double(), want, rtol=1e-5, atol=5e-4)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("axis", AXES)
+def test_gradcheck(device, layout, axis):
+    args = arguments((1, 3, 2, 4, 3), 0, layout, torch.float64, device, True)
+    assert torch.autograd.gradcheck(lambda *args: dfops.directional_difference(*args, axis=axis), args)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("needed", [0, 1])
+def test_one_input_is_differentiated(device, needed):
+    args = arguments(device=device, dtype=torch.float64)
+    args[needed].requires_grad_()
+    grad = random_clip(SHAPE, seed=3, dtype=torch.float64, device=device)
+    ours, expected = (
+        torch.autograd.grad(f(*args, axis="H"), args[needed], grad)
+        for f in (dfops.directional_difference, reference.directional_difference)
+    )
+    assert_matches(ours[0], expected[0])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_opcheck(device, requires_grad, layout):
+    for dim in AXES.values():
+        x, weight = arguments(layout=layout, device=device, requires_grad=requires_grad)
+        torch.library.opcheck(torch.ops.dfops.directional_difference, (x, weight, dim))
+        x, weight = x.detach(), weight.detach()
+        grad = random_clip(SHAPE, seed=7, layout=layout, device=device)
+        for needs in ((True, True), (True, False), (False, True)):
+            torch.library.opcheck(torch.ops.dfops._directional_difference_backward, (grad, x, weight, dim, *needs))
+
+
+def test_second_derivative_is_refused():
+    x, weight = arguments(dtype=torch.float64, requires_grad=True)
+    out = dfops.directional_difference(x, weight, axis="H")
+    (grad,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="second derivative"):
+        grad.sum().backward()
+
+
+def test_forward_mode_is_refused():
+    x, weight = arguments()
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(weight, torch.ones_like(weight))
+        with pytest.raises(NotImplementedError, match="weight carries a forward-mode tangent"):
+            dfops.directional_difference(x, dual, axis="W")
+
+
+def test_errors():
+    x, weight = arguments()
+    with pytest.raises(ValueError, match=r"x must be \(B, T, C, H, W\), got shape \(2, 3, 4\)"):
+        dfops.directional_difference(torch.zeros(2, 3, 4), weight, axis="H")
+    for axis in ("T", "C", 3):
+        with pytest.raises(ValueError, match=f'axis must be "H" or "W", got {axis!r}'):
+            dfops.directional_difference(x, weight, axis=axis)
+    for shape in ((4, 2), (5, 3), (4, 0), (4,), (1, 4, 3)):
+        with pytest.raises(ValueError, match=r"weight must be \(C, M\) with C = 4 and M odd, got \("):
+            dfops.directional_difference(x, torch.zeros(shape), axis="H")
+    with pytest.raises(TypeError, match=r"weight must have the dtype of x, torch.float16, got torch.float32"):
+        dfops.directional_difference(x.half(), weight, axis="H")
+    with pytest.raises(TypeError, match=r"x must be float64, float32, bfloat16 or float16, got torch.int64"):
+        dfops.directional_difference(x.long(), weight, axis="H")
+    with pytest.raises(TypeError, match="weight must be a tensor, got list"):
+        dfops.directional_difference(x, [1.0], axis="H")
+    with pytest.raises(ValueError, match="weight must be on the device of x, cpu, got meta"):
+        dfops.directional_difference(x, weight.to("meta"), axis="H")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("axis", AXES)
+def test_half_types(device, dtype, layout, axis):
+    args = arguments(layout=layout, dtype=dtype, device=device, requires_grad=True)
+    exact = [a.detach().double().requires_grad_() for a in args]
+    ours, expected = dfops.directional_difference, reference.directional_difference
+    assert_no_worse(ours(*args, axis=axis), expected(*exact, axis=axis), expected(*args, axis=axis))
+    grad = random_clip(SHAPE, seed=8, dtype=dtype, device=device)
+    for actual, want, same in zip(
+        gradients(ours, args, axis, grad),
+        gradients(expected, exact, axis, grad.double()),
+        gradients(expected, args, axis, grad),
+        strict=True,
+    ):
+        assert_no_worse(actual, want, same)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_autocast_takes_the_widest_dtype(device):
+    x, weight = arguments(device=device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        out = dfops.directional_difference(x.bfloat16(), weight, axis="H")
+    assert_matches(out, reference.directional_difference(x.bfloat16().float(), weight, axis="H"))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("axis", AXES)
+@pytest.mark.parametrize("shape", [SHAPE, (1, 1, 4, 6, 7)])
+def test_layout_is_kept_for_result_and_gradient(device, axis, shape):
+    x, weight = arguments(shape, device=device, requires_grad=True)
+    grad = random_clip(shape, seed=4, device=device)
+    expected = (
+        dfops.directional_difference(x, weight, axis=axis),
+        *gradients(dfops.directional_difference, (x, weight), axis, grad),
+    )
+    for layout in LAYOUTS:
+        same = lay_out(x.detach(), layout).requires_grad_()
+        out = dfops.directional_difference(same, weight, axis=axis)
+        strides = lay_out(x.detach(), "channels_last" if layout == "channels_last" else "contiguous").stride()
+        assert out.stride() == strides
+        # output gradients of another layout than the output, too
+        for kind in LAYOUTS:
+            grads = torch.autograd.grad(out, (same, weight), lay_out(grad, kind), retain_graph=True)
+            if layout != "strided":  # autograd gives a leaf a gradient of the leaf's own strides
+                assert grads[0].stride() == strides
+            for actual, want in zip((out, *grads), expected, strict=True):
+                assert_matches(actual, want)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_gradient_of_a_single_frame_survives_batch_norm(device, layout):
+    """Torch's batch norm misreads a channels-last gradient of one frame beside a contiguous input."""
+    frame = random_clip((1, 1, 3, 5, 4), layout=layout, dtype=torch.float64, device=device, requires_grad=True)
+    grad = random_clip((1, 2, 3, 5, 4), seed=2, layout="channels_last", dtype=torch.float64, device=device)
+    weight = torch.randn(3, 3, dtype=torch.float64, device=device)
+    results = []
+    for function in (dfops.directional_difference, reference.directional_difference):
+        mean, variance = (f(3, dtype=torch.float64, device=device) for f in (torch.zeros, torch.ones))
+        normalized = F.batch_norm(frame[:, 0], mean, variance)[:, None]
+        out = function(torch.cat([normalized, 2 * normalized], 1), weight, axis="H") + function(
+            normalized, weight, axis="W"
+        )
+        results += torch.autograd.grad(out, frame, grad)
+    assert_matches(*results)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("axis", AXES)
+def test_unaligned_storage_and_transposed_weight(device, axis):
+    shape = (1, 3, 4, 4, 8)
+    x = torch.randn(1 + 3 * 4 * 4 * 8, device=device)[1:].reshape(shape)
+    weight = torch.randn(3, 4, device=device).t()
+    ours, expected = (f(x, weight, axis=axis) for f in (dfops.directional_difference, reference.directional_difference))
+    assert_matches(ours, expected)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("axis", AXES)
+def test_nan_and_infinity_reach_only_what_reads_them(device, layout, axis):
+    x, weight = arguments((1, 4, 3, 5, 6), layout=layout, device=device, requires_grad=True)
+    with torch.no_grad():
+        # the ends of lines, beside which the next line lies in memory, and the first frame, which is not filtered
+        x[0, 2, 1, 0, 5], x[0, 0, 2, 4, 0], x[0, 3, 0, 4, 5] = float("nan"), float("inf"), float("-inf")
+    out = dfops.directional_difference(x, weight, axis=axis)
+    assert_matches(out, reference.directional_difference(x, weight, axis=axis))
+    assert torch.equal(out[:, -1], torch.zeros_like(out[:, -1]))
+    grad = random_clip((1, 4, 3, 5, 6), seed=1, layout=layout, device=device)
+    grad[0, 1, 2, 2, 1], grad[0, 2, 0, 3, 4] = float("nan"), float("inf")  # the reference multiplies the zeros outside
+    grad[0, 3] = float("nan")  # the last frame is a constant
+    ours = gradients(dfops.directional_difference, (x, weight), axis, grad)
+    expected = gradients(reference.directional_difference, (x, weight), axis, grad)
+    for actual, want in zip(ours, expected, strict=True):
+        assert_matches(actual, want)
+
+
+def everything(shape, layout, axis, device="cpu"):
+    args = arguments(shape, layout=layout, device=device, requires_grad=True)
+    out = dfops.directional_difference(*args, axis=axis)
+    return out, *torch.autograd.grad(out, args, random_clip(shape, seed=6, layout=layout, device=device))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("axis", AXES)
+def test_repeats_bit_for_bit(device, layout, axis):
+    first = everything((2, 6, 16, 33, 31), layout, axis, device)
+    for _ in range(3):
+        for one, again in zip(first, everything((2, 6, 16, 33, 31), layout, axis, device), strict=True):
+            assert torch.equal(one, again)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("axis", AXES)
+def test_one_and_two_threads_agree(layout, axis):
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(everything((2, 6, 16, 33, 31), layout, axis))
+    finally:
+        torch.set_num_threads(before)
+    for one, two in zip(*results, strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("axis", AXES)
+def test_compiled_and_eager_agree(device, layout, axis):
+    args = arguments(layout=layout, device=device, requires_grad=True)
+    compiled = torch.compile(dfops.directional_difference, fullgraph=True)
+    out, expected = compiled(*args, axis=axis), dfops.directional_difference(*args, axis=axis)
+    assert out.stride() == expected.stride()
+    assert_matches(out, expected)
+    grad = random_clip(SHAPE, seed=6, device=device)
+    for ours, want in zip(
+        gradients(compiled, args, axis, grad), gradients(dfops.directional_difference, args, axis, grad), strict=True
+    ):
+        assert_matches(ours, want)
+
+
+def test_export():
+    class Difference(torch.nn.Module):
+        def forward(self, x, weight):
+            return dfops.directional_difference(x, weight, axis="H")
+
+    args = arguments()
+    exported = torch.export.export(Difference(), args)
+    assert_matches(exported.module()(*args), dfops.directional_difference(*args, axis="H"))
