@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from dfmodels.video.decode import count_frames, iter_frames
 from dfmodels.video.faces import FaceDetector, check_margin, crop_square, face_detector, opencv
 from dfmodels.video.frame import Frame, VideoError
+from dfmodels.video.sampling import check_count
 from dfmodels.video.tracking import SELECT, choose_faces, follow
 
 __all__ = ["Clip", "NoFaceError", "clip_frames", "folder_clip_frames", "read_clips"]
@@ -225,8 +226,3 @@ class Assembler:
             tuple(held[at[number]].time for number in numbers),
             np.array([boxes[at[number]] for number in numbers], np.int64),
         )
-
-
-def check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
