@@ -16,6 +16,13 @@ class InputContract:
         size: height and width of a face crop in pixels; other sizes run, this one was trained for.
         margin: side of the square crop relative to the longer side of the face box.
         mean, std: per colour (RGB, after scaling to [0, 1]): input = (value - mean) / std.
+        sampling: which frames make the clips of a video. "consecutive": T neighbouring frames a clip, the clips evenly
+            spaced; "spread": the T * clips frames of STIL's test protocol (`dfmodels.video.eval_frames`), cut into
+            clips of T in order of time.
+        num_clips: clips of a video that its score is made of, unless the caller asks for another number.
+        average: how clips become a video. "probabilities": the mean of the clips' fake probabilities; "logits": the
+            softmax of the mean of their logits. Where a clip's logits are the mean of its frames', the latter is the
+            mean over all frames.
     """
 
     num_frames: int
@@ -23,6 +30,9 @@ class InputContract:
     margin: float = 1.3
     mean: tuple[float, float, float] = (0.0, 0.0, 0.0)
     std: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    sampling: str = "consecutive"
+    num_clips: int = 8
+    average: str = "probabilities"
 
     def normalize(self, frames: Tensor) -> Tensor:
         """Network input (..., 3, H, W) from RGB values in 0..255, (..., H, W, 3) uint8."""
@@ -32,6 +42,11 @@ class InputContract:
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def fake_probability(logits: Tensor) -> Tensor:
+    """Probability (B,) of class 1, fake, from logits (B, num_classes)."""
+    return logits.softmax(1)[:, 1]
 
 
 class Detector(nn.Module):
@@ -59,14 +74,15 @@ class Detector(nn.Module):
         """Published key -> our key, and the index of that tensor in ours where we keep several in one."""
         raise NotImplementedError
 
-    def predict(self, clip: Tensor) -> Tensor:
-        """Probability that each clip is fake, in evaluation mode and without gradients.
+    def predict_logits(self, clip: Tensor, **options: Any) -> Tensor:
+        """Logits of each clip, in evaluation mode and without gradients.
 
         Args:
             clip: (B, T, 3, H, W) as `contract` says.
+            **options: further arguments of `forward`.
 
         Returns:
-            (B,) in [0, 1].
+            (B, num_classes), float32.
 
         Raises:
             RuntimeError: the detector has no trained weights.
@@ -80,9 +96,13 @@ class Detector(nn.Module):
         self.eval()
         try:
             with torch.no_grad():
-                return self(clip).float().softmax(1)[:, 1]
+                return self(clip, **options).float()
         finally:
             self.train(was_training)
+
+    def predict(self, clip: Tensor, **options: Any) -> Tensor:
+        """Probability (B,) in [0, 1] that each clip is fake: `fake_probability` of `predict_logits`."""
+        return fake_probability(self.predict_logits(clip, **options))
 
     def check_clip(self, clip: Tensor) -> None:
         """Raise ValueError or TypeError when `clip` is no (B, T, 3, H, W) of floating-point numbers."""

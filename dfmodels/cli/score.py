@@ -8,14 +8,14 @@ import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from tqdm import tqdm
 
 import dfops
 from dfmodels.detector import Detector
-from dfmodels.evaluation.scoring import VideoScore, score_video
+from dfmodels.evaluation.scoring import AVERAGES, VideoScore, clips_wanted, score_video
 from dfmodels.registry import build, builder, list_models, load
 from dfmodels.video import FaceDetector, VideoError, clip_frames, count_frames, face_detector
 
@@ -41,7 +41,14 @@ def add(parser: argparse.ArgumentParser) -> None:
         help="haar (default), yunet:MODEL.onnx, boxes:FILE.json, or none: the frames are face crops already",
     )
     parser.add_argument("--select", default="largest", help="face to follow: largest (default), central, confident")
-    parser.add_argument("--clips", default="8", metavar="N", help="evenly spaced clips a video, or all (default: 8)")
+    parser.add_argument(
+        "--clips", metavar="N", help="evenly spaced clips a video, or all (default: what the detector asks for)"
+    )
+    parser.add_argument(
+        "--average",
+        choices=AVERAGES,
+        help="what of its clips makes the score of a video (default: what the detector asks for)",
+    )
     parser.add_argument("--batch", type=int, default=1, metavar="N", help="clips computed together (default: 1)")
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument("--format", choices=FORMATS, default="table", help="of the result (default: table)")
@@ -58,6 +65,7 @@ def run(options: argparse.Namespace) -> int:
         options.videos,
         faces=face_detector(options.faces),
         num_clips=num_clips,
+        average=options.average,
         batch_size=options.batch,
         select=options.select,
         plot=options.plot,
@@ -98,12 +106,13 @@ def score_videos(
     paths: Sequence[str | Path],
     *,
     faces: FaceDetector,
-    num_clips: int | None,
+    num_clips: int | Literal["all"] | None,
+    average: str | None,
     batch_size: int,
     select: str,
     plot: str | Path | None,
 ) -> list[VideoScore]:
-    """Score videos one by one with a progress bar, and plot them."""
+    """Score videos one by one with a progress bar, and plot them; options as for `score_video`."""
     folder = None
     if plot is not None:
         from dfmodels.evaluation.plots import plot_video
@@ -122,6 +131,7 @@ def score_videos(
                 path,
                 faces=faces,
                 num_clips=num_clips,
+                average=average,
                 batch_size=batch_size,
                 select=select,
                 progress=_shown_on(bar),
@@ -136,9 +146,11 @@ def _shown_on(bar: Any) -> Callable[[int], object]:
     return lambda handled: bar.update(handled - bar.n)
 
 
-def _frames_to_read(path: str | Path, model: Detector, num_clips: int | None) -> int | None:
+def _frames_to_read(path: str | Path, model: Detector, num_clips: int | Literal["all"] | None) -> int | None:
+    contract = model.contract
+    wanted = clips_wanted(contract, num_clips)
     try:
-        return clip_frames(count_frames(path), model.contract.num_frames, num_clips)[-1][-1] + 1
+        return clip_frames(count_frames(path), contract.num_frames, wanted, contract.sampling)[-1][-1] + 1
     except VideoError:  # reading it will give the reason
         return None
 
@@ -153,9 +165,11 @@ def _free_name(video: Path, taken: set[str]) -> str:
     return name
 
 
-def _num_clips(text: str) -> int | None:
-    if text == "all":
+def _num_clips(text: str | None) -> int | Literal["all"] | None:
+    if text is None:
         return None
+    if text == "all":
+        return "all"
     if not text.isascii() or not text.isdigit() or int(text) < 1:
         raise ValueError(f"--clips must be a number from 1 on or all, got {text!r}")
     return int(text)

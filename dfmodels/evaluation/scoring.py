@@ -1,17 +1,21 @@
 """From a film to a fake probability."""
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from dfmodels.detector import Detector
+from dfmodels.detector import Detector, InputContract, fake_probability
 from dfmodels.video import Clip, FaceDetector, VideoError, read_clips
+
+AVERAGES = ("probabilities", "logits")
 
 
 @dataclass(frozen=True)
@@ -51,9 +55,34 @@ class VideoScore:
         return "fake" if self.probability >= 0.5 else "real"
 
 
-def video_score(clip_probabilities: Iterable[float]) -> float:
-    """Mean fake probability of the clips of a video."""
-    return float(np.mean(list(clip_probabilities)))
+def video_score(clip_logits: Tensor, average: str = "probabilities") -> float:
+    """Fake probability of a video.
+
+    Args:
+        clip_logits: logits (N, num_classes) of its clips, N at least 1.
+        average: "probabilities", the mean of the clips' fake probabilities, or "logits", the fake probability of the
+            mean of their logits.
+
+    Raises:
+        ValueError: another `average`.
+    """
+    check_average(average)
+    logits = clip_logits.double()
+    if average == "logits":
+        logits = logits.mean(0, keepdim=True)
+    return float(fake_probability(logits).mean())
+
+
+def check_average(average: str) -> None:
+    if average not in AVERAGES:
+        raise ValueError(f"average must be one of {', '.join(AVERAGES)}, got {average!r}")
+
+
+def clips_wanted(contract: InputContract, num_clips: int | Literal["all"] | None) -> int | None:
+    """`num_clips` of `score_video` as `read_clips` takes it: a number, or None for all."""
+    if num_clips is None:
+        return contract.num_clips
+    return None if num_clips == "all" else num_clips
 
 
 def score_video(
@@ -61,17 +90,22 @@ def score_video(
     path: str | Path,
     *,
     faces: FaceDetector | str = "haar",
-    num_clips: int | None = None,
+    num_clips: int | Literal["all"] | None = None,
+    average: str | None = None,
     batch_size: int = 1,
     select: str = "largest",
     progress: Callable[[int], object] | None = None,
 ) -> VideoScore:
     """Score one video; a file that cannot be scored gives a score without probability and with the reason.
 
+    Which frames make its clips is what the detector's contract says.
+
     Args:
         model: a trained detector, on the device that shall compute.
         path: a film or a folder of images.
-        faces, num_clips, select, progress: as for `dfmodels.video.read_clips`.
+        faces, select, progress: as for `dfmodels.video.read_clips`.
+        num_clips: number of clips as for `dfmodels.video.clip_frames`, or "all"; None takes the contract's.
+        average: how clips become a video, as for `video_score`; None takes the contract's rule.
         batch_size: clips computed together.
 
     Raises:
@@ -80,29 +114,34 @@ def score_video(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    begun = time.perf_counter()
     contract = model.contract
+    average = contract.average if average is None else average
+    check_average(average)
+    begun = time.perf_counter()
     clips = read_clips(
         path,
         num_frames=contract.num_frames,
         size=contract.size,
         faces=faces,
-        num_clips=num_clips,
+        num_clips=clips_wanted(contract, num_clips),
         margin=contract.margin,
         select=select,
+        sampling=contract.sampling,
         progress=progress,
     )
     scores: list[ClipScore] = []
+    logits: list[Tensor] = []
     suspect = None
     try:
         for batch in _batches(clips, batch_size):
-            for clip, probability in zip(batch, _probabilities(model, batch), strict=True):
+            logits.append(_logits(model, batch))
+            for clip, probability in zip(batch, fake_probability(logits[-1]).tolist(), strict=True):
                 if not scores or probability > max(score.probability for score in scores):
                     suspect = clip.frames
                 scores.append(ClipScore(clip.start, clip.end, probability))
     except VideoError as error:
         return VideoScore(Path(path), None, (), time.perf_counter() - begun, str(error))
-    mean = video_score(score.probability for score in scores)
+    mean = video_score(torch.cat(logits), average)
     if not np.isfinite(mean):
         reason = f"{path}: the detector's output is not a number; are the weights damaged?"
         return VideoScore(Path(path), None, (), time.perf_counter() - begun, reason)
@@ -114,7 +153,8 @@ def _batches(clips: Iterator[Clip], size: int) -> Iterator[list[Clip]]:
         yield batch
 
 
-def _probabilities(model: Detector, clips: list[Clip]) -> list[float]:
+def _logits(model: Detector, clips: list[Clip]) -> Tensor:
+    """Logits (N, num_classes) of clips, float64 on the CPU."""
     device = next(model.parameters()).device
     frames = torch.from_numpy(np.stack([clip.frames for clip in clips])).to(device)
-    return [float(p) for p in model.predict(model.contract.normalize(frames))]
+    return model.predict_logits(model.contract.normalize(frames)).cpu().double()

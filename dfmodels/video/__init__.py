@@ -3,6 +3,7 @@
 from dfmodels.video.clips import Clip, NoFaceError, clip_frames, folder_clip_frames, read_clips
 from dfmodels.video.decode import Frame, VideoError, count_frames, read_frames
 from dfmodels.video.faces import BoxesFile, FaceDetector, Haar, WholeFrame, YuNet, crop_box, face_detector
+from dfmodels.video.sampling import candidate_frames, eval_frames, train_frames
 
 __all__ = [
     "BoxesFile",
@@ -14,11 +15,14 @@ __all__ = [
     "VideoError",
     "WholeFrame",
     "YuNet",
+    "candidate_frames",
     "clip_frames",
     "count_frames",
     "crop_box",
+    "eval_frames",
     "face_detector",
     "folder_clip_frames",
     "read_clips",
     "read_frames",
+    "train_frames",
 ]

@@ -14,9 +14,12 @@ from numpy.typing import NDArray
 from dfmodels.video.decode import count_frames, iter_frames
 from dfmodels.video.faces import FaceDetector, check_margin, crop_square, face_detector, opencv
 from dfmodels.video.frame import Frame, VideoError
-from dfmodels.video.tracking import SELECT, choose_faces, follow
+from dfmodels.video.sampling import SPAN, check_count, eval_frames
+from dfmodels.video.tracking import SELECT, choose_apart, choose_faces, follow
 
 __all__ = ["Clip", "NoFaceError", "clip_frames", "folder_clip_frames", "read_clips"]
+
+SAMPLINGS = ("consecutive", "spread")
 
 
 class NoFaceError(VideoError):
@@ -25,7 +28,7 @@ class NoFaceError(VideoError):
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Face crops of neighbouring frames.
+    """Face crops of the frames of one clip.
 
     Attributes:
         frames: crops resized to one size (T, H, W, 3), uint8 RGB, 0 to 255.
@@ -50,27 +53,41 @@ class Clip:
         return self.times[-1]
 
 
-def clip_frames(num_frames_in_video: int, clip_length: int, num_clips: int | None = None) -> list[list[int]]:
-    """Frame numbers of the clips of a film: consecutive segments from frame 0 on.
+def clip_frames(
+    num_frames_in_video: int, clip_length: int, num_clips: int | None = None, sampling: str = "consecutive"
+) -> list[list[int]]:
+    """Frame numbers of the clips of a film.
 
-    An incomplete last segment is dropped unless it is the only one, which repeats its last frame. Of S segments,
-    `num_clips` N < S takes those at the centres of N equal parts: segment floor((i + 1/2) S / N) for i = 0..N-1.
+    "consecutive": segments from frame 0 on. An incomplete last segment is dropped unless it is the only one, which
+    repeats its last frame. Of S segments, `num_clips` N < S takes those at the centres of N equal parts: segment
+    floor((i + 1/2) S / N) for i = 0..N-1.
+
+    "spread": the T * N frames of `eval_frames`, T at a time. A film of fewer frames repeats some, within a clip and
+    from one clip to the next.
 
     Args:
         num_frames_in_video: at least 1.
         clip_length: frames of a clip T, at least 1.
-        num_clips: number of clips at most, None for all.
+        num_clips: number of clips N, with "consecutive" at most; None for all, with "spread" as many as different
+            candidates fill, at least one.
+        sampling: "consecutive" or "spread".
 
     Returns:
-        One list of T ascending frame numbers per clip.
+        One list of T ascending frame numbers per clip, in order of time.
 
     Raises:
-        ValueError: a number below 1.
+        ValueError: a number below 1, or another sampling.
     """
     check_count("num_frames_in_video", num_frames_in_video)
     check_count("clip_length", clip_length)
     if num_clips is not None:
         check_count("num_clips", num_clips)
+    check_sampling(sampling)
+    if sampling == "spread":
+        if num_clips is None:
+            num_clips = max(1, min(num_frames_in_video, SPAN) // clip_length)
+        frames = eval_frames(num_frames_in_video, clip_length * num_clips)
+        return [frames[i : i + clip_length] for i in range(0, len(frames), clip_length)]
     segments = max(1, num_frames_in_video // clip_length)
     taken = range(segments)
     if num_clips is not None and num_clips < segments:
@@ -110,13 +127,16 @@ def read_clips(
     num_clips: int | None = None,
     margin: float = 1.3,
     select: str = "largest",
+    sampling: str = "consecutive",
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[Clip]:
     """Read the clips of `clip_frames` out of a film, cropped to one face each.
 
-    The film is streamed once, up to the last frame needed; one clip of frames is in memory. The face of a clip is
-    chosen by `select`, followed by overlap, and its box smoothed over time (`tracking.follow`). Frames without a
-    detection take the interpolated or nearest box of their clip; a clip without any is left out.
+    The film is streamed once, up to the last frame needed; one clip of frames is in memory. The face of a clip of
+    consecutive frames is chosen by `select`, followed by overlap, and its box smoothed over time (`tracking.follow`);
+    frames without a detection take the interpolated or nearest box of their clip. Spread frames are too far apart to
+    follow a face: `select` chooses in each, and frames without a detection take the nearest box of their clip. A clip
+    without any detection is left out.
 
     Args:
         path: a film or a folder of images, as for `read_frames`.
@@ -124,7 +144,7 @@ def read_clips(
         size: height and width of the crops in pixels, or one number for both; plain bilinear resize.
         faces: a detector or its specification for `face_detector`; None is "none", the frames are crops already and
             taken whole.
-        num_clips: number of clips at most, None for all.
+        num_clips, sampling: as for `clip_frames`.
         margin: side of the crop in sides of the face, see `crop_box`; not used where frames are taken whole.
         select: "largest", "central" (nearest to the centre of the frame) or "confident" (highest score).
         progress: called after each frame with the number of frames handled so far.
@@ -149,8 +169,9 @@ def read_clips(
     check_margin(margin)
     if select not in SELECT:
         raise ValueError(f"select must be one of {', '.join(SELECT)}, got {select!r}")
+    check_sampling(sampling)
     detector = face_detector("none" if faces is None else faces) if faces is None or isinstance(faces, str) else faces
-    assembler = Assembler(Path(path), detector, (height, width), margin, select)
+    assembler = Assembler(Path(path), detector, (height, width), margin, select, sampling)
     return assembler.clips(num_frames, num_clips, progress)
 
 
@@ -163,15 +184,17 @@ class Assembler:
     size: tuple[int, int]
     margin: float
     select: str
+    sampling: str
 
     def clips(self, num_frames: int, num_clips: int | None, progress: Callable[[int], object] | None) -> Iterator[Clip]:
-        plan = clip_frames(count_frames(self.path), num_frames, num_clips)
+        plan = clip_frames(count_frames(self.path), num_frames, num_clips, self.sampling)
         wanted = {index for clip in plan for index in clip}
+        next_starts = [*(clip[0] for clip in plan[1:]), plan[-1][-1] + 1]
         found = False
         with closing(iter_frames(self.path, wanted)) as frames:
             handled = 0
-            for numbers in plan:
-                held: list[Frame] = []
+            held: list[Frame] = []
+            for numbers, next_start in zip(plan, next_starts, strict=True):
                 while not held or held[-1].index < numbers[-1]:
                     try:
                         frame = next(frames)
@@ -188,7 +211,7 @@ class Assembler:
                 if not held or (ended and numbers is not plan[0]):
                     break
                 clip = self.assemble(held, [min(number, held[-1].index) for number in numbers])
-                held.clear()
+                held = [frame for frame in held if frame.index >= next_start]  # a short film shares it with the next
                 if clip is not None:
                     found = True
                     yield clip
@@ -211,7 +234,8 @@ class Assembler:
         if getattr(self.detector, "whole_frame", False):
             boxes = [(0, 0, width, height) for height, width in sizes]
         else:
-            squares = follow(choose_faces(detections, sizes, self.select))
+            choose = choose_apart if self.sampling == "spread" else choose_faces
+            squares = follow(choose(detections, sizes, self.select))
             boxes = [crop_square(square, size, self.margin) for square, size in zip(squares, sizes, strict=True)]
         height, width = self.size
         crops = {
@@ -227,6 +251,6 @@ class Assembler:
         )
 
 
-def check_count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+def check_sampling(sampling: str) -> None:
+    if sampling not in SAMPLINGS:
+        raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling!r}")

@@ -1,4 +1,4 @@
-"""The face a clip follows: chosen once, tracked through the frames, its box smoothed over time."""
+"""The face of a clip: chosen once, tracked through the frames, its box smoothed over time; or chosen in each."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def choose_faces(
             empty += 1
             chosen.append(None)
             continue
-        choice = boxes[int(SELECT[select](boxes, frame_size).argmax())]
+        choice = pick(boxes, frame_size, select)
         if last is None:
             track += 1
         else:
@@ -100,6 +100,22 @@ def choose_faces(
     return chosen
 
 
+def choose_apart(
+    detections: Sequence[Boxes], frame_sizes: Sequence[tuple[int, int]], select: str
+) -> list[tuple[int, Boxes] | None]:
+    """Like `choose_faces`, of frames too far apart to follow a face: the rule chooses in each, every one a track."""
+    return [
+        (i, pick(boxes, frame_size, select)) if len(boxes) else None
+        for i, (boxes, frame_size) in enumerate(zip(detections, frame_sizes, strict=True))
+    ]
+
+
+def pick(boxes: Boxes, frame_size: tuple[int, int], select: str) -> Boxes:
+    """The box (5) that the rule `select` prefers among those of a frame (N, 5)."""
+    choice: Boxes = boxes[int(SELECT[select](boxes, frame_size).argmax())]
+    return choice
+
+
 def distance(first: Boxes, second: Boxes) -> float:
     """Distance of the centres of two boxes in sides of the first."""
     a, b = square_of(first), square_of(second)
@@ -113,7 +129,7 @@ def follow(chosen: Sequence[tuple[int, Boxes] | None]) -> list[Square]:
     steady motion is left as it is, shrinks at the ends of a track, and never spans two tracks.
 
     Args:
-        chosen: result of `choose_faces` with at least one box.
+        chosen: result of `choose_faces` or `choose_apart` with at least one box.
     """
     at = np.array([i for i, choice in enumerate(chosen) if choice is not None])
     tracks = np.array([choice[0] for choice in chosen if choice is not None])

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,6 +14,8 @@ import torch
 
 import dfmodels
 from dfmodels.cli import main
+from dfmodels.cli import score as cli_score
+from dfmodels.video import clip_frames
 from tests.models.test_detectors import small
 from tests.video.films import corners, cut, noise, ramp, turn, write_film, write_image, write_sound
 
@@ -127,6 +130,72 @@ def test_batches_do_not_change_the_scores(capsys, weights, tmp_path):
         results.append([clip["fake_probability"] for clip in json.loads(out)[0]["clips"]])
     assert len(results[0]) == 5
     assert results[0] == pytest.approx(results[1], abs=1e-5)
+
+
+def json_rows(capsys, *arguments):
+    status, out, _ = score(capsys, *arguments, "--faces", "none", "--format", "json")
+    assert status == 0
+    return json.loads(out)
+
+
+def test_clips_and_average(capsys, weights, tmp_path, monkeypatch):
+    film = write_film(tmp_path / "film.mp4", 80, noise)
+    (long,) = json_rows(capsys, film, "--weights", weights)
+    assert len(long["clips"]) == 8  # what the contract of ddl says
+
+    def fake_logits(*shown):
+        """A detector whose clips have these fake logits in turn, with the contract of a protocol like STIL's."""
+        model = small("ddl")
+        model.trained = True
+        model.contract = replace(model.contract, sampling="spread", num_clips=2, average="logits")
+        turns = iter(shown)
+        monkeypatch.setattr(model, "forward", lambda clip: torch.tensor([[0.0, next(turns)]]))
+        monkeypatch.setattr("dfmodels.cli.score.load_model", lambda name, weights: model)
+
+    fake_logits(4.0, -1.0)
+    (row,) = json_rows(capsys, film)
+    assert [clip["fake_probability"] for clip in row["clips"]] == pytest.approx([0.98201379, 0.26894142])
+    assert row["fake_probability"] == pytest.approx(0.81757448)  # the sigmoid of 1.5
+    first, second = clip_frames(80, 8, 2, "spread")
+    assert [clip["start"] for clip in row["clips"]] == [first[0] / 25, second[0] / 25]
+    assert [clip["end"] for clip in row["clips"]] == [first[-1] / 25, second[-1] / 25]
+
+    fake_logits(4.0, -1.0)
+    (row,) = json_rows(capsys, film, "--average", "probabilities")
+    assert row["fake_probability"] == pytest.approx((0.98201379 + 0.26894142) / 2)
+    fake_logits(*range(10))
+    assert len(json_rows(capsys, film, "--clips", "all")[0]["clips"]) == 10
+    fake_logits(*range(5))
+    assert json_rows(capsys, film, "--clips", "5")[0]["fake_probability"] == pytest.approx(1 / (1 + np.exp(-2)))
+
+
+@pytest.mark.parametrize("sampling", ["consecutive", "spread"])
+@pytest.mark.parametrize("clips", [[], ["--clips", "3"], ["--clips", "all"]])
+@pytest.mark.parametrize("frames", [3, 50])
+def test_the_progress_bar_ends_full(weights, tmp_path, monkeypatch, sampling, clips, frames):
+    bars = []
+
+    class Bar(cli_score.tqdm):
+        def __init__(self, **options):
+            super().__init__(**{**options, "file": io.StringIO(), "disable": False})
+            bars.append(self)
+
+    model = dfmodels.load(weights)
+    model.contract = replace(model.contract, sampling=sampling)
+    monkeypatch.setattr(cli_score, "tqdm", Bar)
+    monkeypatch.setattr(cli_score, "load_model", lambda name, weights: model)
+    film = write_film(tmp_path / "film.mp4", frames, noise)
+    assert main(["score", str(film), "--faces", "none", *clips]) == 0
+    assert [(bar.n, bar.total) for bar in bars] == [(bars[0].total, bars[0].n)]
+
+
+def test_wrong_average(capsys, weights):
+    with pytest.raises(SystemExit) as stopped:
+        score(capsys, "film.mp4", "--weights", weights, "--average", "votes")
+    assert stopped.value.code == 2
+    error = capsys.readouterr().err
+    assert "--average" in error
+    assert all(word in error for word in ("votes", "probabilities", "logits"))
 
 
 def test_plots(capsys, weights, tmp_path):

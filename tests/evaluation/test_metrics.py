@@ -6,14 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dfmodels.evaluation.metrics import accuracy, roc_auc
-from dfmodels.evaluation.scoring import video_score
 
 
 def test_known_values():
     assert roc_auc([0, 0, 1, 1], [0.1, 0.4, 0.35, 0.8]) == 0.75
     assert roc_auc([0, 1], [0.5, 0.5]) == 0.5
     assert accuracy([0, 0, 1, 1], [0.1, 0.6, 0.5, 0.9]) == 0.75
-    assert video_score([0.9, 0.2, 0.75]) == pytest.approx(37 / 60)
 
 
 @given(st.lists(st.tuples(st.integers(0, 1), st.integers(0, 5)), min_size=2, max_size=30))

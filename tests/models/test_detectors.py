@@ -139,8 +139,9 @@ def test_published_layout_covers_every_tensor_once(model):
 
 
 def test_untrained_gives_no_verdict(model, tmp_path):
-    with pytest.raises(RuntimeError, match="random weights"):
-        model.predict(clips(model))
+    for predict in (model.predict, model.predict_logits):
+        with pytest.raises(RuntimeError, match="random weights"):
+            predict(clips(model))
     with pytest.raises(ValueError, match="random weights"):
         dfmodels.save(model, tmp_path / "random.safetensors")
     assert not list(tmp_path.iterdir())
@@ -153,6 +154,22 @@ def test_predict_keeps_the_mode_and_returns_probabilities(model):
     assert model.training
     assert probabilities.shape == (2,)
     assert ((probabilities >= 0) & (probabilities <= 1)).all()
+    logits = model.predict_logits(clips(model))
+    assert model.training
+    assert logits.dtype == torch.float32
+    assert not logits.requires_grad
+    torch.testing.assert_close(logits, model.eval()(clips(model)).detach())
+    assert torch.equal(probabilities, logits.softmax(1)[:, 1])
+
+
+def test_options_of_predict_reach_forward(model, monkeypatch):
+    seen = []
+    forward = model.forward
+    monkeypatch.setattr(model, "forward", lambda clip, **options: seen.append(options) or forward(clip).double())
+    model.trained = True
+    assert model.predict(clips(model), detail=2).dtype == torch.float32
+    model.predict_logits(clips(model), detail=3)
+    assert seen == [{"detail": 2}, {"detail": 3}]
 
 
 def test_wrong_clips(model):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import weakref
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +21,7 @@ from dfmodels.video import (
     clip_frames,
     clips,
     crop_box,
+    eval_frames,
     film,
     folder_clip_frames,
     read_clips,
@@ -74,6 +75,31 @@ def test_clip_frames(frames: int, length: int, wanted: int | None) -> None:
     steps = np.diff(starts)
     assert not steps.size or steps.max() - steps.min() <= 1
     assert abs(starts[0] - (len(every) - 1 - starts[-1])) <= 1
+
+
+def test_spread_clip_frames_examples() -> None:
+    assert clip_frames(300, 8, 1, "spread") == [[18, 56, 92, 130, 168, 206, 242, 280]]
+    assert clip_frames(300, 8, 2, "spread") == [
+        [8, 28, 46, 64, 84, 102, 120, 140],
+        [158, 178, 196, 214, 234, 252, 270, 290],
+    ]
+    assert clip_frames(1, 3, 2, "spread") == [[0, 0, 0], [0, 0, 0]]
+    assert clip_frames(3, 4, 2, "spread") == [[0, 0, 0, 0], [1, 1, 1, 1]]
+    for frames, expected in ((1, 1), (15, 1), (16, 2), (149, 18), (9000, 18)):
+        assert len(clip_frames(frames, 8, None, "spread")) == expected
+
+
+@given(frames=st.integers(1, 300), length=st.integers(1, 40), wanted=st.none() | st.integers(1, 40))
+def test_spread_clip_frames(frames: int, length: int, wanted: int | None) -> None:
+    result = clip_frames(frames, length, wanted, "spread")
+    assert len(result) == (max(1, min(frames, 150) // length) if wanted is None else wanted)
+    assert all(len(clip) == length for clip in result)
+    assert [i for clip in result for i in clip] == eval_frames(frames, length * len(result))
+
+
+def test_unknown_sampling() -> None:
+    with pytest.raises(ValueError, match="sampling must be one of consecutive, spread, got 'dense'"):
+        clip_frames(9, 4, 1, "dense")
 
 
 @pytest.mark.parametrize(
@@ -219,6 +245,54 @@ def test_select_and_track(ramp_film: Path, select: str, left: bool) -> None:
     assert [bool(clip.boxes[0, 0] == 4) for clip in got] == [left or start == 2 for start in starts]
 
 
+@pytest.mark.parametrize("frames", [1, 2, 5, 21, 160])
+@pytest.mark.parametrize("num_clips", [None, 1, 2, 5])
+def test_spread_clips(tmp_path: Path, frames: int, num_clips: int | None) -> None:
+    path = write_film(tmp_path / "a.mp4", frames)
+    seen: list[int] = []
+    got = list(read_clips(path, num_frames=4, size=8, num_clips=num_clips, sampling="spread", progress=seen.append))
+    plan = clip_frames(frames, 4, num_clips, "spread")
+    assert [list(clip.indices) for clip in got] == plan
+    assert seen == list(range(1, plan[-1][-1] + 2))  # read up to the last frame needed, each once
+    for clip in got:
+        assert clip.frames.shape == (4, 8, 8, 3)
+        np.testing.assert_allclose(clip.times, np.array(clip.indices) / 25, atol=1e-4)
+        assert (clip.start, clip.end) == (clip.times[0], clip.times[-1])
+        assert [level(image) for image in clip.frames] == [index % 25 for index in clip.indices]
+
+
+def test_spread_frames_choose_their_own_boxes(ramp_film: Path) -> None:
+    options = {"num_frames": 8, "size": 8, "num_clips": 1, "faces": TwoPeople(), "margin": 1.0, "sampling": "spread"}
+    for select, left in (("largest", False), ("confident", True)):
+        (clip,) = read_clips(ramp_film, select=select, **options)
+        assert {index % 3 for index in clip.indices} == {0, 1, 2}
+        for index, box in zip(clip.indices, clip.boxes.tolist(), strict=True):
+            assert box == ([4, 4, 14, 14] if left or index % 3 == 2 else [34, 14, 60, 40])
+
+
+def test_spread_boxes_are_not_smoothed(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mp4", 40)
+    found = [[4 + i % 7, 5, 20 + i % 7, 25] for i in range(40)]
+    faces = boxes(tmp_path, {str(i): [box] for i, box in enumerate(found)})
+    for clip in read_clips(path, num_frames=4, size=8, faces=faces, num_clips=2, margin=1.2, sampling="spread"):
+        assert clip.boxes.tolist() == [list(crop_box(found[index], (48, 64), 1.2)) for index in clip.indices]
+
+
+def test_spread_frames_without_a_face(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mp4", 40)
+    plan = clip_frames(40, 4, 3, "spread")
+    here, there = [4, 4, 14, 14], [34, 14, 60, 40]
+    # The first clip shows a face in its second and its last frame, the second clip none, the third one in its first.
+    faces = boxes(tmp_path, {str(plan[0][1]): [here], str(plan[0][3]): [there], str(plan[2][0]): [here]})
+    first, third = read_clips(path, num_frames=4, size=8, faces=faces, num_clips=3, margin=1.0, sampling="spread")
+    crops = [list(crop_box(box, (48, 64), 1.0)) for box in (here, there)]
+    assert first.boxes.tolist() == [crops[0], crops[0], crops[0], crops[1]]
+    assert list(third.indices) == plan[2]
+    assert third.boxes.tolist() == [crops[0]] * 4
+    with pytest.raises(NoFaceError, match="no face in any clip"):
+        list(read_clips(path, num_frames=4, size=8, faces=boxes(tmp_path, {}), sampling="spread"))
+
+
 def test_progress(ramp_film: Path) -> None:
     seen: list[int] = []
     list(read_clips(ramp_film, num_frames=4, size=8, progress=seen.append))
@@ -243,7 +317,9 @@ def test_frames_behind_the_last_clip_are_not_decoded(tmp_path: Path, monkeypatch
     assert len(converted) == 8
 
 
-def test_memory_holds_one_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("sampling", "num_clips"), [("consecutive", None), ("spread", 8), ("spread", 16)])
+def test_memory_holds_one_clip(monkeypatch: pytest.MonkeyPatch, sampling: str, num_clips: int | None) -> None:
+    plan = clip_frames(40, 5, num_clips, sampling)
     alive: list[weakref.ref[np.ndarray]] = []
     most = 0
 
@@ -254,23 +330,25 @@ def test_memory_holds_one_clip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         most = max(most, sum(ref() is not None for ref in alive))
         return frame
 
-    def reader(path: Path, wanted: object) -> Iterator[Frame]:
+    def reader(path: Path, wanted: Container[int]) -> Iterator[Frame | None]:
         for index in range(40):
-            yield make(index)
+            yield make(index) if index in wanted else None
 
     monkeypatch.setattr(clips, "count_frames", lambda path: 40)
     monkeypatch.setattr(clips, "iter_frames", reader)
     gc.disable()  # references in a cycle would count as memory held
     try:
         count = 0
-        for clip in read_clips("fake.mp4", num_frames=5, size=4):
+        for clip in read_clips("fake.mp4", num_frames=5, size=4, num_clips=num_clips, sampling=sampling):
             count += 1
-            assert not any(ref() is not None for ref in alive), "frames of a finished clip are kept"
+            shared = count < len(plan) and plan[count][0] == plan[count - 1][-1]
+            kept = sum(ref() is not None for ref in alive)
+            assert kept == shared, "frames of a finished clip are kept"
             assert clip.frames[0, 0, 0, 0] == clip.indices[0]
     finally:
         gc.enable()
-    assert count == 8
-    assert most == 5
+    assert count == len(plan)
+    assert most == max(len(set(clip)) for clip in plan)
 
 
 def test_decoder_that_gives_fewer_frames_than_counted(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,6 +362,9 @@ def test_decoder_that_gives_fewer_frames_than_counted(monkeypatch: pytest.Monkey
         got = list(read_clips("fake.mp4", num_frames=4, size=4))
         assert [clip.indices[0] for clip in got] == expected
     assert got[0].indices == (0, 1, 2, 2)
+    for given_frames, expected in ((12, clip_frames(12, 4, 2, "spread")), (9, [[0, 2, 3, 4]]), (3, [[0, 2, 2, 2]])):
+        got = list(read_clips("fake.mp4", num_frames=4, size=4, num_clips=2, sampling="spread"))
+        assert [list(clip.indices) for clip in got] == expected
 
 
 def test_cut_off_film_fails_before_the_first_clip(tmp_path: Path) -> None:
@@ -308,6 +389,7 @@ def test_missing_film(tmp_path: Path) -> None:
         ({"num_clips": 0}, "num_clips must be"),
         ({"margin": 0.0}, "margin must be a finite number above 0, got 0"),
         ({"select": "oldest"}, "select must be one of largest, central, confident, got 'oldest'"),
+        ({"sampling": "dense"}, "sampling must be one of consecutive, spread, got 'dense'"),
         ({"faces": "harr"}, "did you mean haar"),
     ],
 )
