@@ -1,10 +1,12 @@
 """What all detectors have in common: their input contract, their options, and probabilities from logits."""
 
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import torch
 from torch import Tensor, nn
+
+AnyDetector = TypeVar("AnyDetector", bound="Detector")
 
 
 @dataclass(frozen=True)
@@ -53,17 +55,21 @@ class Detector(nn.Module):
     """A network from clips (B, T, 3, H, W) to logits (B, 2), class 0 real, class 1 fake.
 
     Attributes:
+        published_prefixes: what a published checkpoint may put in front of its keys, in any number and order.
         name: registered name.
         config: the options it was built with, enough to build it again.
         contract: what it wants to see.
         trained: whether it has detector weights. Random weights give no verdict; loading a complete state dict sets
             this, and so does dfmodels' training loop. Set it after training a model in a loop of your own.
+        optimized: whether `dfmodels.optimize` made it; it then serves inference only.
     """
 
+    published_prefixes: ClassVar[tuple[str, ...]] = ("module.",)
     name: str
     config: dict[str, Any]
     contract: InputContract
     trained: bool = False
+    optimized: bool = False
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         result = super().load_state_dict(state_dict, strict, assign)
@@ -73,6 +79,19 @@ class Detector(nn.Module):
     def published_layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
         """Published key -> our key, and the index of that tensor in ours where we keep several in one."""
         raise NotImplementedError
+
+    def backbone_layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """The part of `published_layout` that a file of the backbone alone holds; empty where none is known."""
+        return {}
+
+    def backbone_leaves_out(self, key: str) -> bool:
+        """Whether a file of the backbone alone may hold `key` without a counterpart here, as its classifier."""
+        return False
+
+    def train(self: AnyDetector, mode: bool = True) -> AnyDetector:
+        if mode and self.optimized:
+            raise RuntimeError("an optimized detector serves inference only; train the model it was made from")
+        return super().train(mode)
 
     def predict_logits(self, clip: Tensor, **options: Any) -> Tensor:
         """Logits of each clip, in evaluation mode and without gradients.
@@ -113,3 +132,14 @@ class Detector(nn.Module):
             raise ValueError(f"clip must be (B, T, 3, H, W), got shape {tuple(clip.shape)}")
         if clip.shape[3] < 1 or clip.shape[4] < 1:
             raise ValueError(f"clip must have at least one row and column, got shape {tuple(clip.shape)}")
+
+
+def check_option(config: dict[str, Any], condition: bool, name: str, what: str) -> None:
+    """Raise ValueError that says what the option `name` of a builder must be, unless `condition` holds."""
+    if not condition:
+        raise ValueError(f"{name} must be {what}, got {config[name]!r}")
+
+
+def is_count(value: Any) -> bool:
+    """Whether an option is a whole number of at least 1."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1

@@ -1,7 +1,7 @@
 """Names of detectors, and the builders behind them."""
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -10,15 +10,24 @@ from dfmodels.detector import Detector
 
 Builder = TypeVar("Builder", bound=Callable[..., Detector])
 _BUILDERS: dict[str, Callable[..., Detector]] = {}
+_IMPLIED_OPTIONS: dict[str, Callable[[Iterable[str]], dict[str, Any]]] = {}
 
 
-def register(name: str) -> Callable[[Builder], Builder]:
-    """Make the decorated builder available as `dfmodels.build(name)`."""
+def register(
+    name: str, *, implied_options: Callable[[Iterable[str]], dict[str, Any]] = lambda keys: {}
+) -> Callable[[Builder], Builder]:
+    """Make the decorated builder available as `dfmodels.build(name)`.
+
+    Args:
+        name: one that is not taken.
+        implied_options: options that the keys of a published checkpoint tell; defaults when it is loaded.
+    """
 
     def decorate(builder: Builder) -> Builder:
         if name in _BUILDERS:
             raise ValueError(f"a detector named {name!r} is registered already")
         _BUILDERS[name] = builder
+        _IMPLIED_OPTIONS[name] = implied_options
         return builder
 
     return decorate
@@ -38,13 +47,17 @@ def builder(name: str) -> Callable[..., Detector]:
     return _BUILDERS[name]
 
 
-def build(name: str, *, weights: str | Path | None = None, **config: Any) -> Detector:
+def build(
+    name: str, *, weights: str | Path | None = None, backbone_weights: str | Path | None = None, **config: Any
+) -> Detector:
     """Build a detector.
 
     Args:
         name: one of `list_models()`.
         weights: file to load, written by `save` or in the published layout, .safetensors or a pickle of tensors. None
             leaves random weights: nothing is ever downloaded.
+        backbone_weights: file of the backbone alone (ImageNet) to start a training from; all else stays random, and the
+            detector untrained.
         config: options of the builder; with a file written by `save`, its options are the defaults.
 
     Returns:
@@ -56,14 +69,18 @@ def build(name: str, *, weights: str | Path | None = None, **config: Any) -> Det
         FileNotFoundError: no such file.
     """
     construct = builder(name)
+    if weights is not None and backbone_weights is not None:
+        raise ValueError("give weights or backbone_weights, not both: detector weights hold the backbone's")
     if weights is None:
-        return construct(**config)
+        model = construct(**config)
+        if backbone_weights is not None:
+            files.load_backbone(model, files.read(backbone_weights)[0], backbone_weights)
+        return model
     state, meta = files.read(weights)
-    if meta is not None:
-        if meta.name != name:
-            raise files.WeightsError(f"{weights} holds weights of {meta.name!r}, not of {name!r}")
-        config = {**meta.config, **config}
-    model = construct(**config)
+    if meta is not None and meta.name != name:
+        raise files.WeightsError(f"{weights} holds weights of {meta.name!r}, not of {name!r}")
+    defaults = meta.config if meta is not None else _IMPLIED_OPTIONS[name](state)
+    model = construct(**{**defaults, **config})
     files.load_into(model, state, weights)
     return model
 

@@ -1,9 +1,10 @@
 """Detector weights in files: our safetensors, with all that builds the detector again, and published checkpoints."""
 
+import argparse
 import json
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +19,21 @@ from dfmodels.detector import Detector
 # published key -> our key, and the index of the published tensor in ours where several are kept in one
 Layout = dict[str, tuple[str, tuple[int, ...]]]
 
+NORM = {name: name for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
+
 _META = "dfmodels"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 _MOST_LISTED = 8
+
+
+def renamed(published: str, ours: str, leaves: dict[str, str]) -> Layout:
+    """Tensors `leaves` (published -> ours) of one module."""
+    return {f"{published}.{a}": (f"{ours}.{b}", ()) for a, b in leaves.items()}
+
+
+def inside(published: str, ours: str, layout: Layout) -> Layout:
+    """`layout` with prefixes in front of both names."""
+    return {published + key: (ours + our_key, index) for key, (our_key, index) in layout.items()}
 
 
 class WeightsError(ValueError):
@@ -47,10 +60,13 @@ def save(model: Detector, path: str | Path, **notes: Any) -> None:
         notes: further facts to keep (JSON values): training data, licence, scores.
 
     Raises:
-        ValueError: the model has no trained weights: a file of random ones would be taken for a detector.
+        ValueError: the model has no trained weights: a file of random ones would be taken for a detector; or it is an
+            optimized copy, which could not be trained on.
     """
     from dfops import __version__
 
+    if model.optimized:
+        raise ValueError("an optimized detector cannot be saved; save the model it was made from")
     if not model.trained:
         raise ValueError(
             f"this {model.name} detector has random weights; saved, they would be taken for a detector. "
@@ -68,7 +84,7 @@ def save(model: Detector, path: str | Path, **notes: Any) -> None:
 
 
 def read(path: str | Path) -> tuple[dict[str, Tensor], Meta | None]:
-    """Tensors of a file by key, without `module.` in front, and what `save` wrote about them, if it did.
+    """Tensors of a file by key, and what `save` wrote about them, if it did.
 
     Raises:
         WeightsError: neither safetensors nor a pickle that holds tensors alone.
@@ -88,12 +104,14 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], Meta | None]:
             raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
     else:
         state = _unpickle(path)
-    return {key.removeprefix("module."): value for key, value in state.items()}, meta
+    return state, meta
 
 
 def _unpickle(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        # training scripts keep their arguments beside the weights; a namespace of plain values runs nothing
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
         reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise WeightsError(
@@ -111,11 +129,54 @@ def load_into(model: Detector, state: Mapping[str, Tensor], source: str | Path) 
     """Load every tensor of `state`, in our layout or the published one, or raise WeightsError with all differences."""
     ours = model.state_dict()
     own_layout: Layout = {key: (key, ()) for key in ours}
-    layout = max(own_layout, model.published_layout(), key=lambda keys: len(keys.keys() & state.keys()))
+    published = model.published_layout()
+    state = _without_prefixes(state, own_layout.keys() | published.keys(), model.published_prefixes)
+    backbone = _backbone_layout(model, state)
+    own_parts = {key for key in published.keys() - backbone.keys() if not model.backbone_leaves_out(key)}
+    if backbone and backbone.keys() <= state.keys() and not own_parts & state.keys():
+        raise WeightsError(
+            f"{source} holds weights of the backbone alone, not of a {model.name} detector, so it gives no verdict; to "
+            f'start a training from it: dfmodels.build("{model.name}", backbone_weights={str(source)!r})'
+        )
+    layout = max(own_layout, published, key=lambda keys: len(keys.keys() & state.keys()))
     problems = _differences(ours, layout, state)
     if problems:
         raise WeightsError(f"{source} does not fit {model.name} with options {model.config}:\n" + "\n".join(problems))
     model.load_state_dict(convert(model, layout, state))
+
+
+def load_backbone(model: Detector, state: Mapping[str, Tensor], source: str | Path) -> None:
+    """Load the backbone out of a file of it alone, or raise WeightsError with all differences; not trained by that."""
+    state = _without_prefixes(state, model.backbone_layout(), model.published_prefixes)
+    layout = _backbone_layout(model, state)
+    if not layout:
+        raise WeightsError(f"{model.name} knows no backbone weights; leave backbone_weights out")
+    state = {key: value for key, value in state.items() if key in layout or not model.backbone_leaves_out(key)}
+    ours = model.state_dict()
+    problems = _differences(ours, layout, state)
+    if problems:
+        raise WeightsError(f"{source} does not fit the backbone of {model.name}:\n" + "\n".join(problems))
+    converted = convert(model, layout, state)
+    model.load_state_dict({our_key: converted[our_key] for our_key, _ in layout.values()}, strict=False)
+
+
+def _backbone_layout(model: Detector, state: Mapping[str, Tensor]) -> Layout:
+    # files written before torch 0.4.1 do not count batches
+    layout = model.backbone_layout()
+    return {key: place for key, place in layout.items() if key in state or not key.endswith("num_batches_tracked")}
+
+
+def _without_prefixes(
+    state: Mapping[str, Tensor], known: Collection[str], prefixes: tuple[str, ...]
+) -> dict[str, Tensor]:
+    """`state` with prefixes stripped from the front of keys until the key is known or has none."""
+    result = {}
+    for key, value in state.items():
+        name = key
+        while name not in known and name.startswith(prefixes):
+            name = name.split(".", 1)[1]
+        result[name] = value
+    return result
 
 
 def convert(module: nn.Module, layout: Layout, state: Mapping[str, Tensor]) -> dict[str, Tensor]:

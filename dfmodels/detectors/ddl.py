@@ -14,10 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfops
-from dfmodels.detector import Detector, InputContract
+from dfmodels.detector import Detector, InputContract, check_option
 from dfmodels.layers.clips import by_frames, fold, folded_norm, pointwise, pointwise_norm
 from dfmodels.registry import register
-from dfmodels.weights import Layout
+from dfmodels.weights import NORM, Layout, inside, renamed
 
 SCALES = (1, 2, 4)
 PATHS = ("vertical", "horizontal")  # both act along time; the names are those of the release
@@ -389,15 +389,13 @@ class DDL(Detector):
 
     def published_layout(self) -> Layout:
         layout: Layout = {"conv1.weight": ("conv1.weight", ()), "conv2.weight": ("conv2.weight", ())}
-        layout |= _renamed("bn1", "norm1", NORM) | _renamed("bn2", "norm2", NORM)
+        layout |= renamed("bn1", "norm1", NORM) | renamed("bn2", "norm2", NORM)
         for i, block in enumerate(self.blocks):
-            layout |= _inside(f"block{i + 1}.", f"blocks.{i}.", block_layout(block))
+            layout |= inside(f"block{i + 1}.", f"blocks.{i}.", block_layout(block))
         for i in range(len(self.exits)):
-            layout |= _renamed(f"conv{i + 3}", f"exits.{i}", SEPARABLE) | _renamed(
-                f"bn{i + 3}", f"exits.{i}.norm", NORM
-            )
-        layout |= _inside("fea_fusion.", "fusion.", FUSION_LAYOUT)
-        return layout | _renamed("fc", "head", {"weight": "weight", "bias": "bias"})
+            layout |= renamed(f"conv{i + 3}", f"exits.{i}", SEPARABLE) | renamed(f"bn{i + 3}", f"exits.{i}.norm", NORM)
+        layout |= inside("fea_fusion.", "fusion.", FUSION_LAYOUT)
+        return layout | renamed("fc", "head", {"weight": "weight", "bias": "bias"})
 
     def inconsistency_maps(self, clip: Tensor) -> list[Tensor]:
         """Difference maps of every block whose DFDC acts, in evaluation mode and without gradients.
@@ -420,21 +418,12 @@ class DDL(Detector):
         return maps
 
 
-NORM = {name: name for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
 SEPARABLE = {"conv1.weight": "depthwise.weight", "pointwise.weight": "pointwise.weight"}
-
-
-def _renamed(published: str, ours: str, leaves: dict[str, str]) -> Layout:
-    return {f"{published}.{a}": (f"{ours}.{b}", ()) for a, b in leaves.items()}
-
-
-def _inside(published: str, ours: str, layout: Layout) -> Layout:
-    return {published + key: (ours + our_key, index) for key, (our_key, index) in layout.items()}
 
 
 FUSION_LAYOUT: Layout = {
     "convblk.0.weight": ("conv.weight", ()),
-    **_renamed("convblk.1", "norm", NORM),
+    **renamed("convblk.1", "norm", NORM),
     "ca.sharedMLP.0.weight": ("attention.squeeze.weight", ()),
     "ca.sharedMLP.2.weight": ("attention.excite.weight", ()),
 }
@@ -454,21 +443,21 @@ def aggregation_layout() -> Layout:
             published = f"{path}_conv{suffix}"
             layout[f"{published}.0.conv1.weight"] = ("taps", (d, s))
             layout[f"{published}.0.pointwise.weight"] = ("reduce", (d, s))
-            layout |= _renamed(f"{published}.1", f"norms.{d}.{s}", NORM)
-        layout |= _renamed(f"{path}_conv_merge.0", f"merge.{d}", {"weight": "weight", "bias": "bias"})
-        layout |= _renamed(f"{path}_conv_merge.1", f"merge_norms.{d}", NORM)
+            layout |= renamed(f"{published}.1", f"norms.{d}.{s}", NORM)
+        layout |= renamed(f"{path}_conv_merge.0", f"merge.{d}", {"weight": "weight", "bias": "bias"})
+        layout |= renamed(f"{path}_conv_merge.1", f"merge_norms.{d}", NORM)
     return layout
 
 
 def block_layout(block: Block) -> Layout:
     """Published keys of a `Block`."""
-    layout = _inside("neg_sim.", "capture.", CAPTURE_LAYOUT) | _inside("hv_att.", "aggregation.", aggregation_layout())
+    layout = inside("neg_sim.", "capture.", CAPTURE_LAYOUT) | inside("hv_att.", "aggregation.", aggregation_layout())
     for i in range(len(block.convs)):  # ReLUs stand between the published entries
-        layout |= _renamed(f"block.rep.{3 * i}", f"convs.{i}", SEPARABLE)
-        layout |= _renamed(f"block.rep.{3 * i + 1}", f"convs.{i}.norm", NORM)
+        layout |= renamed(f"block.rep.{3 * i}", f"convs.{i}", SEPARABLE)
+        layout |= renamed(f"block.rep.{3 * i + 1}", f"convs.{i}.norm", NORM)
     if block.skip is not None:
         layout["block.skip.weight"] = ("skip.weight", ())
-        layout |= _renamed("block.skipbn", "skip_norm", NORM)
+        layout |= renamed("block.skipbn", "skip_norm", NORM)
     return layout
 
 
@@ -554,8 +543,7 @@ def _check(config: dict[str, Any]) -> None:
     num_blocks = len(config["widths"])
 
     def expect(condition: bool, name: str, what: str) -> None:
-        if not condition:
-            raise ValueError(f"{name} must be {what}, got {config[name]!r}")
+        check_option(config, condition, name, what)
 
     expect(
         num_blocks >= 1 and all(w >= 8 and w % 8 == 0 for w in config["widths"]), "widths", "positive multiples of 8"

@@ -18,6 +18,11 @@ def fold(x: Tensor) -> Tensor:
     return x.flatten(0, 1)
 
 
+def unfold(x: Tensor, num_frames: int) -> Tensor:
+    """(B*T, C, H, W) -> (B, T, C, H, W) with T = num_frames, the same memory."""
+    return x.unflatten(0, (x.shape[0] // num_frames, num_frames))
+
+
 FRAMES_IN_CACHE = 9 << 20  # bytes of the widest intermediate result that one round of `by_frames` may have
 
 

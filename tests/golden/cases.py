@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dfmodels import weights
 from tests.golden import synthetic
 
 
@@ -118,3 +119,39 @@ def load_cases(folder: Path) -> list[Case]:
     return [
         Case(folder, facts) for path in sorted(folder.glob("*.cases.json")) for facts in json.loads(path.read_text())
     ]
+
+
+def fill(module: nn.Module, layout: weights.Layout, case: Case) -> nn.Module:
+    """`module` in the mode and dtype of the case with its weights."""
+    # some key files carry the prefix of their container
+    state = {key.removeprefix("base_model."): value for key, value in case.weights().items()}
+    module.to(case.dtype)
+    assert layout.keys() == state.keys()
+    module.load_state_dict(weights.convert(module, layout, state))
+    return module.train(case.train)
+
+
+def published_buffers(module: nn.Module, layout: weights.Layout) -> dict[str, Tensor]:
+    """Running statistics by their published names."""
+    ours = module.state_dict()
+    return {key: ours[our_key][index] for key, (our_key, index) in layout.items() if "running" in key}
+
+
+def published_keys(case: Case) -> list[str]:
+    return [key.removeprefix("base_model.") for key in case.weights()]
+
+
+def published_means(case: Case, buffers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The mean of every running statistic in published order."""
+    return {
+        f"running_{name}_mean": torch.stack(
+            [buffers[key].mean() for key in published_keys(case) if key.endswith(f"running_{name}")]
+        )
+        for name in ("mean", "var")
+    }
+
+
+def published_grad_norms(case: Case, results: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The norm of every parameter's gradient in published order."""
+    parameters = [key for key in published_keys(case) if "running" not in key and "num_batches" not in key]
+    return {"grad_norm": torch.stack([results[f"grad_param.{key}"].norm() for key in parameters])}

@@ -6,12 +6,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfops
-from dfmodels import registry, weights
+from dfmodels import registry
 from dfmodels.detectors import ddl
 from dfmodels.evaluation.scoring import video_score
 from dfmodels.training import recipes
 from dfmodels.video import clip_frames, crop_box, folder_clip_frames
-from tests.golden.cases import Case, Run
+from tests.golden.cases import Case, Run, fill, published_buffers, published_grad_norms, published_means
 from tests.strategies import lay_out
 
 
@@ -23,14 +23,6 @@ def clip_of(folded: Tensor, num_frames: int, layout: str) -> Tensor:
     b, t, c, h, w = clip.shape
     empty = clip.new_empty_strided(clip.shape, (t * c * h * w, c * h * w, 1, w * c, c))
     return torch.zeros_like(empty) + clip if clip.requires_grad else lay_out(clip, layout)
-
-
-def fill(module: nn.Module, layout, case: Case) -> nn.Module:
-    state = case.weights()
-    module.to(case.dtype)
-    assert layout.keys() == state.keys()
-    module.load_state_dict(weights.convert(module, layout, state))
-    return module.train(case.train)
 
 
 def survivors(variance: Tensor, threshold: Tensor, rule: str) -> Tensor:
@@ -119,11 +111,6 @@ def run_aggregation(case: Case, layout: str) -> Run:
     return Run({"out": out, "att": attention, **published_buffers(module, published)}, inputs, module, published)
 
 
-def published_buffers(module: nn.Module, layout) -> dict[str, Tensor]:
-    ours = module.state_dict()
-    return {key: ours[our_key][index] for key, (our_key, index) in layout.items() if "running" in key}
-
-
 def run_block(case: Case, layout: str) -> Run:
     args = case.args
     block = ddl.Block(
@@ -188,16 +175,8 @@ def run_model(case: Case, layout: str) -> Run:
         return Run(outputs, inputs, model, published)
     outputs["loss"] = F.cross_entropy(outputs["out"], inputs["labels"])
     buffers = published_buffers(model, published)
-    outputs |= buffers
-    for statistic in ("mean", "var"):
-        values = [buffers[key].mean() for key in case.weights() if key.endswith(f"running_{statistic}")]
-        outputs[f"running_{statistic}_mean"] = torch.stack(values)
-
-    def norms(results):
-        names = [key for key in case.weights() if "running" not in key and "num_batches" not in key]
-        return {"grad_norm": torch.stack([results[f"grad_param.{name}"].norm() for name in names])}
-
-    return Run(outputs, inputs, model, published, norms)
+    outputs |= buffers | published_means(case, buffers)
+    return Run(outputs, inputs, model, published, lambda results: published_grad_norms(case, results))
 
 
 def run_protocol(case: Case, layout: str) -> None:

@@ -20,7 +20,7 @@ SMALL = {
         "exit_channels": (24, 16),
         "fusion_channels": 32,
         "size": 48,
-    }
+    },
 }
 
 
@@ -190,10 +190,12 @@ def test_compiled_without_graph_breaks(model):
 
 def test_weights_of_another_network_are_refused_with_all_differences(model, tmp_path):
     path = tmp_path / "backbone.pth"
-    torch.save({"conv1.weight": torch.zeros(1, 2), "stem.weight": torch.zeros(3)}, path)
+    known = next(iter(model.published_layout()))
+    torch.save({known: torch.zeros(1, 2), "another.weight": torch.zeros(3)}, path)
     with pytest.raises(weights.WeightsError, match="missing") as caught:
         dfmodels.build(model.name, weights=path, **SMALL[model.name])
     message = str(caught.value)
     assert "backbone.pth" in message
-    assert "1 unexpected: stem.weight" in message
+    assert "1 unexpected: another.weight" in message
+    assert f"1 wrongly shaped: {known} (1, 2), expected" in message
     assert "more" in message
