@@ -1,6 +1,6 @@
 """One module per detector: blocks, class, key conversion, builder."""
 
 from dfmodels.detector import Detector, InputContract
-from dfmodels.detectors import ddl
+from dfmodels.detectors import ddl, stil
 
-__all__ = ["Detector", "InputContract", "ddl"]
+__all__ = ["Detector", "InputContract", "ddl", "stil"]

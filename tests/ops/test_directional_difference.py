@@ -1,4 +1,4 @@
-"""dfops.directional_difference: value, shapes, gradients, registration, errors, dtypes, layouts, determinism, compile."""
+"""dfops.directional_difference: value, shapes, gradients, registration, errors, dtypes, layouts, compile."""
 
 import pytest
 import torch
