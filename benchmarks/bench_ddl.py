@@ -44,9 +44,9 @@ def path(module: ddl.TemporalAggregation, x: Tensor, d: int) -> Tensor:
         taps = module.taps[d, s]
         taps = taps[:, None, None, :] if d == 0 else taps[:, None, :, None]
         y = F.conv2d(y, taps, padding=(0, 1) if d == 0 else (1, 0), groups=taps.shape[0])
-        y = module.norms[d][s](F.conv2d(y, module.reduce[d, s][:, :, None, None]))
+        y = conv_norm(module.reduce[d][s], y)
         total = total + (y if scale == 1 else F.interpolate(y, size)) / 3
-    return module.merge_norms[d](module.merge[d](total))
+    return conv_norm(module.merge[d], total)
 
 
 def aggregate(module: ddl.TemporalAggregation, x: Tensor, t: int) -> Tensor:
@@ -61,7 +61,7 @@ def aggregate(module: ddl.TemporalAggregation, x: Tensor, t: int) -> Tensor:
 
 
 def separable(module: ddl.SeparableConv, x: Tensor) -> Tensor:
-    return module.norm(module.pointwise(module.depthwise(x)))
+    return conv_norm(module.pointwise, module.depthwise(x))
 
 
 def block(module: ddl.Block, x: Tensor, t: int) -> Tensor:
@@ -71,7 +71,7 @@ def block(module: ddl.Block, x: Tensor, t: int) -> Tensor:
         y = separable(conv, F.relu(y))
     if module.stride == 2:
         y = F.max_pool2d(y, 3, 2, 1)
-    return y + (x if module.skip is None else module.skip_norm(module.skip(x)))
+    return y + (x if module.skip is None else conv_norm(module.skip, x))
 
 
 def published(model: ddl.DDL) -> Callable[[Tensor], Tensor]:
@@ -79,8 +79,8 @@ def published(model: ddl.DDL) -> Callable[[Tensor], Tensor]:
 
     def forward(clip: Tensor) -> Tensor:
         t = clip.shape[1]
-        x = F.relu(model.norm1(model.conv1(clip.flatten(0, 1))))
-        x = F.relu(model.norm2(model.conv2(x)))
+        x = F.relu(conv_norm(model.conv1, clip.flatten(0, 1)))
+        x = F.relu(conv_norm(model.conv2, x))
         for module in model.blocks:
             x = block(module, x, t)
         for conv in model.exits:

@@ -14,9 +14,9 @@ def optimize(model: AnyDetector) -> AnyDetector:
     Batch norms are folded into the convolutions before them and weights laid out channels-last, so that neither has to
     be done again for every clip. The copy computes no gradients; it cannot be trained or saved. `model` stays as it is.
     """
-    fast = copy.deepcopy(model).eval().requires_grad_(False)
+    fast = copy.deepcopy(model).eval()
     for module in fast.modules():
         if isinstance(module, ConvNorm):
             module.fold()
     fast.optimized = True
-    return fast.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return fast.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -15,7 +15,8 @@ from torch.nn import functional as F
 
 import dfops
 from dfmodels.detector import Detector, InputContract, check_option
-from dfmodels.layers.clips import by_frames, fold, folded_norm, pointwise, pointwise_norm
+from dfmodels.layers.clips import by_frames, each_frame, fold, pointwise
+from dfmodels.layers.convolution import ConvNorm, conv_norm
 from dfmodels.registry import register
 from dfmodels.weights import NORM, Layout, inside, renamed
 
@@ -140,24 +141,21 @@ class TemporalAggregation(nn.Module):
         super().__init__()
         inner = channels // ratio
         self.taps = nn.Parameter(torch.empty(len(PATHS), len(SCALES), channels, 3))
-        self.reduce = nn.Parameter(torch.empty(len(PATHS), len(SCALES), inner, channels))
-        norms = nn.ModuleList(nn.ModuleList(nn.BatchNorm2d(inner) for _ in SCALES) for _ in PATHS)
-        self.norms = cast(Sequence[Sequence[nn.BatchNorm2d]], norms)
-        self.merge = cast(Sequence[nn.Conv2d], nn.ModuleList(nn.Conv2d(inner, channels, 1) for _ in PATHS))
-        self.merge_norms = cast(Sequence[nn.BatchNorm2d], nn.ModuleList(nn.BatchNorm2d(channels) for _ in PATHS))
+        reduce = nn.ModuleList(nn.ModuleList(ConvNorm(channels, inner) for _ in SCALES) for _ in PATHS)
+        self.reduce = cast(Sequence[Sequence[ConvNorm]], reduce)
+        merge = nn.ModuleList(ConvNorm(inner, channels, bias=True) for _ in PATHS)
+        self.merge = cast(Sequence[ConvNorm], merge)
         self.gamma = nn.Parameter(torch.zeros(1))
         nn.init.normal_(self.taps, std=math.sqrt(2 / (3 * channels)))
-        nn.init.normal_(self.reduce, std=math.sqrt(2 / inner))
-        for merge in self.merge:
-            nn.init.normal_(merge.weight, std=math.sqrt(2 / channels))
 
     def forward(self, x: Tensor, *, may_overwrite: bool = False) -> Tensor:
         """x (B, T, C, H, W) with T >= 4 -> the same shape.
 
         With `may_overwrite` the result may take the memory of x where no gradient is recorded.
         """
-        out = x if may_overwrite else None
-        return by_frames(self, self.gate, x, *self.merged(x), width=2 * x.shape[2], out=out)
+        frames = [fold(x), *map(fold, self.merged(x))]
+        out = frames[0] if may_overwrite else None
+        return by_frames(self, self.gate, *frames, width=2 * x.shape[2], out=out).unflatten(0, x.shape[:2])
 
     def merged(self, x: Tensor) -> list[Tensor]:
         """The mean over scales (B, T, C / ratio, H, W) of each path."""
@@ -167,16 +165,13 @@ class TemporalAggregation(nn.Module):
         strips = dfops.strip_pool(x, self.taps.to(x.dtype), axis="T", scales=SCALES)
         merged = []
         for d in range(len(PATHS)):
-            parts = [pointwise_norm(y, self.reduce[d, s], self.norms[d][s]) for s, y in enumerate(strips[d])]
+            parts = [each_frame(self.reduce[d][s], y) for s, y in enumerate(strips[d])]
             merged.append(dfops.strip_merge(parts, num_frames, axis="T"))
         return merged
 
     def logits(self, *merged: Tensor) -> list[Tensor]:
-        """The two paths (B, T, C, H, W) before the sigmoid."""
-        return [
-            pointwise_norm(y, merge.weight[:, :, 0, 0], norm, merge.bias)
-            for y, merge, norm in zip(merged, self.merge, self.merge_norms, strict=True)
-        ]
+        """The two paths (N, C, H, W) before the sigmoid."""
+        return [merge(y) for y, merge in zip(merged, self.merge, strict=True)]
 
     def gate(self, x: Tensor, *merged: Tensor) -> Tensor:
         """The module behind `merged`, frame by frame."""
@@ -190,15 +185,12 @@ class SeparableConv(nn.Module):
     def __init__(self, in_channels: int, out_channels: int):
         super().__init__()
         self.depthwise = nn.Conv2d(in_channels, in_channels, 3, padding=1, groups=in_channels, bias=False)
-        self.pointwise = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.pointwise = ConvNorm(in_channels, out_channels)
         nn.init.normal_(self.depthwise.weight, std=math.sqrt(2 / (9 * in_channels)))
-        nn.init.normal_(self.pointwise.weight, std=math.sqrt(2 / out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, T, C, H, W) -> (B, T, O, H, W)."""
-        filtered = self.depthwise(fold(x)).unflatten(0, x.shape[:2])
-        return pointwise_norm(filtered, self.pointwise.weight[:, :, 0, 0], self.norm)
+        """(N, C, H, W) -> (N, O, H, W)."""
+        return self.pointwise(self.depthwise(x))
 
 
 class Block(nn.Module):
@@ -236,11 +228,9 @@ class Block(nn.Module):
         self.aggregation = TemporalAggregation(in_channels, ratio=aggregation_ratio)
         convs = [SeparableConv(in_channels if i == 0 else out_channels, out_channels) for i in range(num_convs)]
         self.convs = cast(Sequence[SeparableConv], nn.ModuleList(convs))
-        self.skip: nn.Conv2d | None = None
-        if stride != 1 or in_channels != out_channels:
-            self.skip = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
-            self.skip_norm = nn.BatchNorm2d(out_channels)
-            nn.init.normal_(self.skip.weight, std=math.sqrt(2 / out_channels))
+        self.width = max(in_channels, out_channels)
+        projects = stride != 1 or in_channels != out_channels
+        self.skip = ConvNorm(in_channels, out_channels, stride=stride) if projects else None
 
     def forward(self, x: Tensor, maps: list[Tensor] | None = None) -> Tensor:
         """(B, T, C, H, W) -> (B, T, O, ceil(H/stride), ceil(W/stride)), not rectified."""
@@ -250,7 +240,7 @@ class Block(nn.Module):
             x = self.capture(x, maps=maps, may_overwrite=self.leading_relu)
         if self.use_aggregation:
             x = self.aggregation(x, may_overwrite=self.leading_relu)
-        return by_frames(self, self.convolve, x, width=max(x.shape[2], self.convs[0].norm.num_features))
+        return by_frames(self, self.convolve, fold(x), width=self.width).unflatten(0, x.shape[:2])
 
     def convolve(self, x: Tensor) -> Tensor:
         """The separable convolutions and the skip beside them, frame by frame."""
@@ -258,13 +248,8 @@ class Block(nn.Module):
         for conv in self.convs[1:]:
             y = conv(F.relu(y, inplace=not torch.is_grad_enabled()))
         if self.stride == 2:
-            y = F.max_pool2d(fold(y), 3, 2, 1).unflatten(0, y.shape[:2])
-        if self.skip is None:
-            return y + x
-        corner = x[..., :: self.stride, :: self.stride]
-        if x.stride(2) == 1:  # keeps the rows of the product contiguous
-            corner = corner.permute(0, 1, 3, 4, 2).contiguous().permute(0, 1, 4, 2, 3)
-        return y + pointwise_norm(corner, self.skip.weight[:, :, 0, 0], self.skip_norm)
+            y = F.max_pool2d(y, 3, 2, 1)
+        return y + (x if self.skip is None else self.skip(x))
 
 
 class ChannelAttention(nn.Module):
@@ -288,14 +273,12 @@ class FrameFusion(nn.Module):
 
     def __init__(self, in_channels: int, out_channels: int, ratio: int = 16):
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 1, bias=False)
-        self.norm = nn.BatchNorm2d(out_channels)
+        self.merge = ConvNorm(in_channels, out_channels)
         self.attention = ChannelAttention(out_channels, ratio)
-        nn.init.normal_(self.conv.weight, std=math.sqrt(2 / out_channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T*C, H, W) -> (B, O, H, W)."""
-        fused = F.relu(self.norm(self.conv(x)))
+        fused = F.relu(self.merge(x))
         return fused * (1 + self.attention(fused))
 
 
@@ -330,10 +313,8 @@ class DDL(Detector):
         self.contract = InputContract(num_frames=num_frames, size=size)
         capture = {"num_keep": num_keep, "mask_rule": mask_rule, "min_variance": min_variance}
         first, second = stem_channels
-        self.conv1 = nn.Conv2d(3, first, 3, padding=1, bias=False)
-        self.norm1 = nn.BatchNorm2d(first)
-        self.conv2 = nn.Conv2d(first, second, 3, stride=2, padding=1, bias=False)
-        self.norm2 = nn.BatchNorm2d(second)
+        self.conv1 = ConvNorm(3, first, 3)
+        self.conv2 = ConvNorm(first, second, 3, stride=2)
         inputs = [second, *widths[:-1]]
         blocks = nn.ModuleList(
             Block(
@@ -353,8 +334,6 @@ class DDL(Detector):
         )
         self.fusion = FrameFusion(num_frames * exit_channels[-1], fusion_channels)
         self.head = nn.Linear(fusion_channels, num_classes)
-        for conv in (self.conv1, self.conv2):
-            nn.init.normal_(conv.weight, std=math.sqrt(2 / (9 * conv.out_channels)))
         for block in self.blocks:
             nn.init.constant_(block.capture.gamma, gamma)
             nn.init.constant_(block.aggregation.gamma, gamma)
@@ -372,28 +351,27 @@ class DDL(Detector):
                 f"clip must have the {self.contract.num_frames} frames the fusion head was built for "
                 f"(option num_frames), got {t}"
             )
-        x = clip.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (b, t))
-        x = by_frames(self, self.stem, x, width=self.conv1.out_channels)
+        x = fold(clip).contiguous(memory_format=torch.channels_last)
+        x = by_frames(self, self.stem, x, width=self.conv1.conv.out_channels).unflatten(0, (b, t))
         for block in self.blocks:
             x = block(x, maps)
         for conv in self.exits:
-            x = conv(F.relu(x))
+            x = each_frame(conv, F.relu(x))
         x = self.fusion(rearrange(F.relu(x), "b t c h w -> b (t c) h w"))
         return x.mean((2, 3))
 
     def stem(self, x: Tensor) -> Tensor:
         """The convolutions before the blocks, frame by frame; block 1 rectifies the result, as every block does."""
-        y = F.relu(_conv_norm(fold(x), self.conv1, self.norm1), inplace=not torch.is_grad_enabled())
-        y = _conv_norm(y, self.conv2, self.norm2).contiguous(memory_format=torch.channels_last)
-        return y.unflatten(0, x.shape[:2])
+        y = F.relu(self.conv1(x), inplace=True)
+        return self.conv2(y).contiguous(memory_format=torch.channels_last)
 
     def published_layout(self) -> Layout:
-        layout: Layout = {"conv1.weight": ("conv1.weight", ()), "conv2.weight": ("conv2.weight", ())}
-        layout |= renamed("bn1", "norm1", NORM) | renamed("bn2", "norm2", NORM)
+        layout = conv_norm("conv1", "bn1", "conv1") | conv_norm("conv2", "bn2", "conv2")
         for i, block in enumerate(self.blocks):
             layout |= inside(f"block{i + 1}.", f"blocks.{i}.", block_layout(block))
         for i in range(len(self.exits)):
-            layout |= renamed(f"conv{i + 3}", f"exits.{i}", SEPARABLE) | renamed(f"bn{i + 3}", f"exits.{i}.norm", NORM)
+            layout |= inside(f"conv{i + 3}.", f"exits.{i}.", SEPARABLE)
+            layout |= renamed(f"bn{i + 3}", f"exits.{i}.pointwise.norm", NORM)
         layout |= inside("fea_fusion.", "fusion.", FUSION_LAYOUT)
         return layout | renamed("fc", "head", {"weight": "weight", "bias": "bias"})
 
@@ -418,12 +396,12 @@ class DDL(Detector):
         return maps
 
 
-SEPARABLE = {"conv1.weight": "depthwise.weight", "pointwise.weight": "pointwise.weight"}
-
-
+SEPARABLE: Layout = {
+    "conv1.weight": ("depthwise.weight", ()),
+    "pointwise.weight": ("pointwise.conv.weight", ()),
+}
 FUSION_LAYOUT: Layout = {
-    "convblk.0.weight": ("conv.weight", ()),
-    **renamed("convblk.1", "norm", NORM),
+    **conv_norm("convblk.0", "convblk.1", "merge"),
     "ca.sharedMLP.0.weight": ("attention.squeeze.weight", ()),
     "ca.sharedMLP.2.weight": ("attention.excite.weight", ()),
 }
@@ -442,10 +420,9 @@ def aggregation_layout() -> Layout:
         for s, suffix in enumerate(("", "_down", "_down2")):
             published = f"{path}_conv{suffix}"
             layout[f"{published}.0.conv1.weight"] = ("taps", (d, s))
-            layout[f"{published}.0.pointwise.weight"] = ("reduce", (d, s))
-            layout |= renamed(f"{published}.1", f"norms.{d}.{s}", NORM)
-        layout |= renamed(f"{path}_conv_merge.0", f"merge.{d}", {"weight": "weight", "bias": "bias"})
-        layout |= renamed(f"{path}_conv_merge.1", f"merge_norms.{d}", NORM)
+            layout |= conv_norm(f"{published}.0.pointwise", f"{published}.1", f"reduce.{d}.{s}")
+        layout |= conv_norm(f"{path}_conv_merge.0", f"{path}_conv_merge.1", f"merge.{d}")
+        layout[f"{path}_conv_merge.0.bias"] = (f"merge.{d}.conv.bias", ())
     return layout
 
 
@@ -453,19 +430,11 @@ def block_layout(block: Block) -> Layout:
     """Published keys of a `Block`."""
     layout = inside("neg_sim.", "capture.", CAPTURE_LAYOUT) | inside("hv_att.", "aggregation.", aggregation_layout())
     for i in range(len(block.convs)):  # ReLUs stand between the published entries
-        layout |= renamed(f"block.rep.{3 * i}", f"convs.{i}", SEPARABLE)
-        layout |= renamed(f"block.rep.{3 * i + 1}", f"convs.{i}.norm", NORM)
+        layout |= inside(f"block.rep.{3 * i}.", f"convs.{i}.", SEPARABLE)
+        layout |= renamed(f"block.rep.{3 * i + 1}", f"convs.{i}.pointwise.norm", NORM)
     if block.skip is not None:
-        layout["block.skip.weight"] = ("skip.weight", ())
-        layout |= renamed("block.skipbn", "skip_norm", NORM)
+        layout |= conv_norm("block.skip", "block.skipbn", "skip")
     return layout
-
-
-def _conv_norm(x: Tensor, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> Tensor:
-    if norm.training:
-        return norm(conv(x))
-    scale, shift = folded_norm(norm)
-    return F.conv2d(x, conv.weight * scale[:, None, None, None], shift, conv.stride, conv.padding)
 
 
 @register("ddl")

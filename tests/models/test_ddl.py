@@ -22,7 +22,7 @@ def test_initialisation_as_released():
         (block.capture.value, 512),
         (block.aggregation.taps, 3 * 512),
         (block.convs[0].depthwise.weight, 9 * 512),
-        (model.fusion.conv.weight, 1024),
+        (model.fusion.merge.conv.weight, 1024),
     ):
         assert tensor.std().item() == pytest.approx((2 / fan) ** 0.5, rel=0.1)
     assert all(b.capture.gamma == 0 and b.aggregation.gamma == 0 for b in model.blocks)

@@ -189,6 +189,43 @@ def test_compiled_without_graph_breaks(model):
         torch.testing.assert_close(torch.compile(model, fullgraph=True)(clip), model(clip), rtol=1e-4, atol=1e-5)
 
 
+def test_compiled_once_for_any_batch(model):
+    model.eval()
+    clip = clips(model, 3)
+    graphs = []
+
+    def keep(graph, inputs):
+        graphs.append(graph)
+        return graph
+
+    compiled = torch.compile(model, fullgraph=True, dynamic=True, backend=keep)
+    with torch.no_grad():
+        for count in (2, 3):
+            torch.testing.assert_close(compiled(clip[:count]), model(clip[:count]), rtol=1e-4, atol=1e-5)
+    assert len(graphs) == 1
+
+
+def test_optimized_copy(model, tmp_path):
+    model.train()(clips(model))  # moves the running statistics
+    model.eval()
+    model.trained = True
+    before = {key: value.clone() for key, value in model.state_dict().items()}
+    fast = dfmodels.optimize(model)
+    assert not [m for m in fast.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    clip = clips(model, seed=1)
+    with torch.no_grad():
+        expected = model(clip)
+        assert (fast(clip) - expected).abs().max() <= 1e-5 * expected.abs().max()
+    torch.testing.assert_close(fast.predict(clip), model.predict(clip))
+    assert not any(p.requires_grad for p in fast.parameters())
+    assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
+    with pytest.raises(RuntimeError, match="inference only"):
+        fast.train()
+    with pytest.raises(ValueError, match="cannot be saved; save the model it was made from"):
+        dfmodels.save(fast, tmp_path / "fast.safetensors")
+    assert dfmodels.optimize(fast).predict(clip).equal(fast.predict(clip))
+
+
 def test_weights_of_another_network_are_refused_with_all_differences(model, tmp_path):
     path = tmp_path / "backbone.pth"
     known = next(iter(model.published_layout()))

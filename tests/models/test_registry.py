@@ -37,7 +37,7 @@ def saved(tmp_path, **options):
 def test_build_takes_the_options_of_a_saved_file(tmp_path):
     path = saved(tmp_path, num_frames=6)
     assert dfmodels.build("ddl", weights=path).contract.num_frames == 6
-    with pytest.raises(weights.WeightsError, match=r"wrongly shaped: fusion\.conv\.weight"):
+    with pytest.raises(weights.WeightsError, match=r"wrongly shaped: fusion\.merge\.conv\.weight"):
         dfmodels.build("ddl", weights=path, num_frames=8)
 
 
