@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import dfops
 from dfmodels.detector import Detector, InputContract, check_option, is_count
-from dfmodels.layers.clips import fold, unfold
+from dfmodels.layers.clips import by_frames, fold, unfold
 from dfmodels.layers.convolution import ConvNorm, conv_norm
 from dfmodels.registry import register
 from dfmodels.weights import Layout, inside, renamed
@@ -313,20 +313,32 @@ class STILBlock(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """(B*T, C, H, W) of clips of T = num_frames -> (B*T, O, ceil(H / stride), ceil(W / stride))."""
+        return self.join(*self.relate(*self.look(x), num_frames))
+
+    def look(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is done frame by frame first: a, b behind SIM, and the evidence for a, (B*T, O / 2, H, W) each."""
         a, b = self.split(x)
         evidence = b
         if self.spatial is not None:
             b, evidence = self.spatial(b)
             b = F.relu(b, inplace=b is not evidence)
+        return a, b, evidence if self.to_temporal is None else self.to_temporal(evidence)
+
+    def relate(self, a: Tensor, b: Tensor, evidence: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
+        """What joins the frames of a clip: TIM, the evidence handed over, the temporal shift."""
         if self.temporal is not None:
             a = self.temporal(a, num_frames)
         temporal = a
         if self.to_temporal is not None:
-            a = self.hand_over(a, self.to_temporal(evidence))
+            a = self.hand_over(a, evidence)
         if self.to_spatial is not None:
             b = self.hand_over(b, self.to_spatial(temporal))
         if self.shift is not None:
             a = self.shift(a, num_frames)
+        return a, b
+
+    def join(self, a: Tensor, b: Tensor) -> Tensor:
+        """What is done frame by frame last: the convolution behind a, the pool, both halves side by side."""
         a = F.relu(self.mix(a), inplace=True)
         if self.stride == 2:
             a, b = (F.avg_pool2d(half, 3, 2, 1) for half in (a, b))
@@ -387,10 +399,24 @@ class Bottleneck(nn.Module):
             skip_stride = 1 if pool_skip else stride
             self.skip = ConvNorm(in_channels, EXPANSION * planes, stride=skip_stride)
 
-    def forward(self, x: Tensor, num_frames: int) -> Tensor:
-        """(B*T, C, H, W) -> (B*T, 4 planes, ceil(H / stride), ceil(W / stride))."""
-        inner = x if self.reduce is None else F.relu(self.reduce(x), inplace=True)
-        out = self.expand(self.block(inner, num_frames))
+    def forward(self, x: Tensor, num_frames: int, *, may_overwrite: bool = False) -> Tensor:
+        """(B*T, C, H, W) -> (B*T, 4 planes, ceil(H / stride), ceil(W / stride)).
+
+        With `may_overwrite` the result may take the memory of x where no gradient is recorded.
+        """
+        width = max(x.shape[1], self.expand.conv.out_channels)
+        a, b, evidence = by_frames(self, self.enter, x, width=width)
+        a, b = self.block.relate(a, b, evidence, num_frames)
+        out = x if may_overwrite and self.skip is None else None
+        return by_frames(self, self.leave, a, b, x, width=width, out=out)
+
+    def enter(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """What is done frame by frame before the plug-in relates the frames."""
+        return self.block.look(x if self.reduce is None else F.relu(self.reduce(x), inplace=True))
+
+    def leave(self, a: Tensor, b: Tensor, x: Tensor) -> Tensor:
+        """What is done frame by frame behind it, the skip included."""
+        out = self.expand(self.block.join(a, b))
         if self.skip_pools and self.stride == 2:
             x = F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
         out += x if self.skip is None else self.skip(x)
@@ -423,7 +449,7 @@ class STIL(Detector):
             stem = [ConvNorm(3, first, 3, stride=2), ConvNorm(first, first, 3), ConvNorm(first, second, 3)]
         else:
             stem = [ConvNorm(3, second, 7, stride=2)]
-        self.stem = nn.ModuleList(stem)
+        self.stem = cast(Sequence[ConvNorm], nn.ModuleList(stem))
         stages = []
         channels = second
         for i, (count, width) in enumerate(zip(layers, planes, strict=True)):
@@ -482,13 +508,17 @@ class STIL(Detector):
                 f"pooling window, got {h} x {w}; give larger frames, or build with clamp_pool=True"
             )
         x = fold(clip).contiguous(memory_format=torch.channels_last)
-        for conv in self.stem:
-            x = F.relu(conv(x), inplace=True)
-        x = F.max_pool2d(x, 3, 2, 1)
+        x = by_frames(self, self.enter, x, width=self.stem[-1].conv.out_channels // 4)
         for stage in self.stages:
             for block in stage:
-                x = block(x, length)
+                x = block(x, length, may_overwrite=True)
         return x.mean((2, 3)).unflatten(0, (b, t))
+
+    def enter(self, x: Tensor) -> Tensor:
+        """The stem, frame by frame: (B*T, 3, H, W) -> (B*T, C, ceil(H / 4), ceil(W / 4))."""
+        for conv in self.stem:
+            x = F.relu(conv(x), inplace=True)
+        return F.max_pool2d(x, 3, 2, 1)
 
     def attention_maps(self, clip: Tensor) -> dict[str, list[Tensor]]:
         """Where SIM and TIM look, in evaluation mode and without gradients.
@@ -712,6 +742,12 @@ def stil(
         **options,
     )
     model.config = config
+    check_option(
+        config,
+        min(model.contract.size) >= model.smallest_side,
+        "size",
+        f"at least {model.smallest_side} for SIM and TIM",
+    )
     return model
 
 
