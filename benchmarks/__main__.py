@@ -17,6 +17,7 @@ from benchmarks import (
     bench_ddl,
     bench_inconsistency_gate,
     bench_interframe_difference,
+    bench_stil,
     bench_strip_merge,
     bench_strip_pool,
 )
@@ -28,14 +29,15 @@ OPERATORS = {
     "strip_merge": bench_strip_merge,
     "strip_pool": bench_strip_pool,
 }
+DETECTORS = {"ddl": bench_ddl, "stil": bench_stil}
 HEADER = ["operator", "shape", "layout", "dtype", "direction", "ours_ms", "spread", "eager_ms", "compiled_ms",
-          "eager_ratio", "compiled_ratio", "copy_fraction", "peak_mb", "allocator"]  # fmt: skip
+          "eager_ratio", "compiled_ratio", "copy_fraction", "peak_mb", "eager_peak_mb", "allocator"]  # fmt: skip
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--device", choices=["cpu", "cuda"], default="cpu")
-    parser.add_argument("--only", nargs="+", choices=[*OPERATORS, "ddl"], default=[*OPERATORS, "ddl"])
+    parser.add_argument("--only", nargs="+", choices=[*OPERATORS, *DETECTORS], default=[*OPERATORS, *DETECTORS])
     parser.add_argument("--threads", type=int, default=None, help="CPU threads (default: torch's)")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "results", help="folder of the CSV")
     options = parser.parse_args()
@@ -54,7 +56,7 @@ def main() -> int:
     for row in measure(options.device, options.only, bandwidth):
         rows.append(row)
         tqdm.write(line(row))
-    if set(options.only) != {*OPERATORS, "ddl"}:
+    if set(options.only) != {*OPERATORS, *DETECTORS}:
         return 0  # a part must not replace the whole
     options.out.mkdir(parents=True, exist_ok=True)
     target = options.out / f"{machine(options.device)}.csv"
@@ -68,15 +70,16 @@ def main() -> int:
 
 
 def measure(device: str, names: list[str], bandwidth: float) -> Iterator[list[str]]:
-    """Rows of text. On the CPU, DDL under both settings of the allocator, operators where it keeps freed memory."""
+    """Rows of text. On the CPU, detectors with both allocators, operators where it keeps freed memory."""
+    detectors = [DETECTORS[name] for name in names if name in DETECTORS]
     allocator = "torch" if device == "cuda" else "default"
-    if "ddl" in names:
-        yield from (columns(row, allocator) for row in bench_ddl.rows(device))
+    for detector in detectors:
+        yield from (columns(row, allocator) for row in detector.rows(device))
     if device == "cpu":
         keep_memory()
         allocator = "keeps"
-        if "ddl" in names:
-            yield from (columns(row, allocator) for row in bench_ddl.rows(device))
+        for detector in detectors:
+            yield from (columns(row, allocator) for row in detector.rows(device))
     cases = [case for name in names if name in OPERATORS for case in OPERATORS[name].cases(device)]
     for case in tqdm(cases, desc="benchmarks", unit="case", disable=None):
         yield from (columns(row, allocator) for row in run(case, device, bandwidth))
@@ -84,14 +87,14 @@ def measure(device: str, names: list[str], bandwidth: float) -> Iterator[list[st
 
 def columns(row: Row, allocator: str) -> list[str]:
     fraction = "" if row.copy_fraction is None else f"{row.copy_fraction:.2f}"
-    peak = "" if row.peak_mb is None else f"{row.peak_mb:.1f}"
+    peak, eager_peak = ("" if mb is None else f"{mb:.1f}" for mb in (row.peak_mb, row.eager_peak_mb))
     return [row.operator, row.shape, row.layout, row.dtype, row.direction, f"{row.ours:.3f}", f"{row.spread:.2f}",
             f"{row.eager:.3f}", f"{row.compiled:.3f}", f"{row.eager / row.ours:.2f}", f"{row.compiled / row.ours:.2f}",
-            fraction, peak, allocator]  # fmt: skip
+            fraction, peak, eager_peak, allocator]  # fmt: skip
 
 
 def line(values: list[str]) -> str:
-    widths = [28, 16, 13, 8, 16, 9, 6, 9, 11, 11, 14, 13, 8, 9]
+    widths = [28, 16, 13, 8, 16, 9, 6, 9, 11, 11, 14, 13, 8, 13, 9]
     cells = zip(values, widths, strict=True)
     return " ".join(f"{v:>{width}}" if i >= 5 else f"{v:{width}}" for i, (v, width) in enumerate(cells))
 

@@ -3,28 +3,13 @@
 from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-import dfmodels
 from benchmarks.bench_interframe_difference import published as published_difference
-from benchmarks.harness import Row, median_time, peak_memory
+from benchmarks.harness import Row, conv_norm, detector_rows
 from dfmodels.detectors import ddl
 from dfops import reference
-
-
-def randomize(model: nn.Module) -> None:
-    """Default initialisation leaves the gates shut and the filters tiny; the numbers would hide the modules."""
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for name, value in model.state_dict().items():
-            if name.endswith("running_var"):
-                value.uniform_(0.5, 1.5, generator=generator)
-            elif value.dim() >= 2:
-                fan = value[0].numel() if not name.endswith("taps") else 3
-                value.normal_(0, fan**-0.5, generator=generator)
-            elif value.is_floating_point() and not name.endswith("running_mean"):
-                value.normal_(1 if name.endswith(("weight", "gamma")) else 0, 0.1, generator=generator)
 
 
 def capture(module: ddl.DifferenceCapture, x: Tensor, t: int) -> Tensor:
@@ -94,25 +79,4 @@ def published(model: ddl.DDL) -> Callable[[Tensor], Tensor]:
 
 def rows(device: str) -> list[Row]:
     """Inference of one clip."""
-    model = dfmodels.build("ddl").to(device).eval()
-    randomize(model)
-    clip = torch.rand(1, 8, 3, 256, 256, device=device)
-    torch.compiler.reset()
-    functions = {
-        "ours": model,
-        "eager": published(model),
-        "compiled": torch.compile(published(model)),
-    }
-    with torch.no_grad():
-        logits = {name: function(clip) for name, function in functions.items()}
-        for name in ("eager", "compiled"):
-            torch.testing.assert_close(logits["ours"], logits[name], rtol=1e-3, atol=1e-3)
-
-        def call(function: Callable[[Tensor], Tensor]) -> Callable[[], Tensor]:
-            return lambda: function(clip)
-
-        times = median_time({name: call(function) for name, function in functions.items()}, device)
-        peak = peak_memory(call(model)) if device == "cuda" else None
-    ms = {name: 1e3 * median for name, (median, _) in times.items()}
-    shape = ("ddl", "1x8x3x256x256", "contiguous", "float32", "forward")
-    return [Row(*shape, ms["ours"], times["ours"][1], ms["eager"], ms["compiled"], None, peak)]
+    return detector_rows("ddl", published, torch.rand(1, 8, 3, 256, 256, device=device), training=False)

@@ -2,14 +2,20 @@
 
 import ctypes
 import gc
+import itertools
 import statistics
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.profiler import ProfilerActivity, profile
 from torch.utils.benchmark import Timer
+
+import dfmodels
+from dfmodels.layers.convolution import ConvNorm
 
 ROUNDS = 3
 COPY_BYTES = {"cpu": 1 << 28, "cuda": 1 << 31}
@@ -43,7 +49,7 @@ class Case:
 
 @dataclass
 class Row:
-    """Times in milliseconds (medians of rounds), the spread of ours, and our fraction of the copy bandwidth."""
+    """Times in milliseconds (medians of rounds), the spread of ours, our fraction of the copy bandwidth, peaks."""
 
     operator: str
     shape: str
@@ -56,6 +62,7 @@ class Row:
     compiled: float
     copy_fraction: float | None
     peak_mb: float | None = None
+    eager_peak_mb: float | None = None
 
 
 def tensors(result: Any) -> list[Tensor]:
@@ -132,7 +139,7 @@ def run(case: Case, device: str, bandwidth: float) -> Iterator[Row]:
         }
         times = median_time(functions, device)
         fraction = traffic / times["ours"][0] / bandwidth
-        peak = peak_memory(functions["ours"]) if device == "cuda" else None
+        peak = peak_memory(functions["ours"], device) if device == "cuda" else None
         yield Row(
             case.operator,
             case.shape,
@@ -149,14 +156,99 @@ def run(case: Case, device: str, bandwidth: float) -> Iterator[Row]:
     gc.collect()
 
 
-def peak_memory(function: Callable[[], Any]) -> float:
+def peak_memory(function: Callable[[], Any], device: str) -> float:
     """Most memory in MB allocated while `function` runs, beyond what its arguments take."""
+    if device == "cpu":
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+            function()
+        events = (e for e in profiler.profiler.kineto_results.events() if e.name() == "[memory]")
+        changes = [e.nbytes() for e in sorted(events, key=lambda e: e.start_ns())]
+        return max(itertools.accumulate(changes), default=0) / 2**20
     torch.cuda.synchronize()
     before = torch.cuda.memory_allocated()
     torch.cuda.reset_peak_memory_stats()
     function()
     torch.cuda.synchronize()
     return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
+def randomize(model: nn.Module) -> None:
+    """Weights of a trained network's size: at the start gates may be shut and filters tiny, and hide modules."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, value in model.state_dict().items():
+            if name.endswith("running_var"):
+                value.uniform_(0.5, 1.5, generator=generator)
+            elif value.dim() >= 2:
+                fan = value[0].numel() if not name.endswith("taps") else 3
+                value.normal_(0, fan**-0.5, generator=generator)
+            elif value.is_floating_point() and not name.endswith("running_mean"):
+                value.normal_(1 if name.endswith(("weight", "gamma")) else 0, 0.1, generator=generator)
+
+
+def detector_rows(
+    name: str, make_published: Callable[[Any], Callable[[Tensor], Tensor]], clip: Tensor, *, training: bool
+) -> list[Row]:
+    """A detector, and its optimized copy, against the same network composed as the release composes it.
+
+    Args:
+        name: registered name.
+        make_published: the composition, from the detector's own weights.
+        clip: input (B, T, 3, H, W) on the device to measure.
+        training: also a training step, forward and backward of the cross-entropy.
+    """
+    device = clip.device.type
+    model = dfmodels.build(name).to(device).eval()
+    randomize(model)
+    shape = (name, "x".join(map(str, clip.shape)), "contiguous", "float32")
+    torch.compiler.reset()
+    published = make_published(model)
+    functions = {"ours": model, "optimized": dfmodels.optimize(model), "eager": published}
+    functions["compiled"] = torch.compile(published)
+    with torch.no_grad():
+        logits = {key: function(clip) for key, function in functions.items()}
+        for value in logits.values():
+            torch.testing.assert_close(value, logits["eager"], rtol=1e-3, atol=1e-3)
+    calls = {key: forward_only(function, [clip]) for key, function in functions.items()}
+    rows = rows_of(shape, "forward", calls, device, ("ours", "optimized"))
+    if training:
+        model.train()
+        torch.compiler.reset()
+        functions = {"ours": model, "eager": published, "compiled": torch.compile(published)}
+        calls = {key: training_step(function, model, clip) for key, function in functions.items()}
+        rows += rows_of(shape, "forward+backward", calls, device, ("ours",))
+    return rows
+
+
+def conv_norm(unit: ConvNorm, x: Tensor) -> Tensor:
+    """Convolution and norm on their own, as the releases have them."""
+    assert unit.norm is not None
+    return unit.norm(unit.conv(x))
+
+
+def training_step(function: Callable[[Tensor], Tensor], model: nn.Module, clip: Tensor) -> Callable[[], Any]:
+    labels = torch.ones(len(clip), dtype=torch.int64, device=clip.device)
+    parameters = list(model.parameters())
+    return lambda: torch.autograd.grad(F.cross_entropy(function(clip), labels), parameters)
+
+
+def rows_of(
+    shape: tuple[str, str, str, str],
+    direction: str,
+    calls: dict[str, Callable[[], Any]],
+    device: str,
+    ours: tuple[str, ...],
+) -> list[Row]:
+    """A row for each of `ours`, all against the same measurement of "eager" and "compiled"."""
+    times = median_time(calls, device)
+    peaks = {key: peak_memory(calls[key], device) for key in (*ours, "eager")}
+    ms = {key: 1e3 * median for key, (median, _) in times.items()}
+    rows = []
+    for key in ours:
+        labels = (shape[0] if key == "ours" else f"{shape[0]} {key}", *shape[1:], direction)
+        spread = times[key][1]
+        rows.append(Row(*labels, ms[key], spread, ms["eager"], ms["compiled"], None, peaks[key], peaks["eager"]))
+    return rows
 
 
 def clip(shape: tuple[int, ...], layout: str, device: str, dtype: torch.dtype, requires_grad: bool = True) -> Tensor:
