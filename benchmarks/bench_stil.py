@@ -24,8 +24,8 @@ def branch(module: stil.DirectionalBranch, z: Tensor, t: int) -> Tensor:
     d = F.conv2d(later, taps, padding=(1, 0) if tall else (0, 1), groups=r) - earlier
     d = F.pad(d, (0, 1) if tall else (0, 0, 0, 1))
     window = (2, 1) if tall else (1, 2)
-    pooled = F.interpolate(conv_norm(module.pooled, F.avg_pool2d(d, window, window)), d.shape[2:])
-    logits = conv_norm(module.expand, (d + pooled + conv_norm(module.full, d)) / 3)
+    pooled = F.interpolate(conv_norm(module.pooled.unit, F.avg_pool2d(d, window, window)), d.shape[2:])
+    logits = conv_norm(module.expand, (d + pooled + conv_norm(module.full.unit, d)) / 3)
     logits = logits.view(n, w if tall else h, -1, *d.shape[2:])
     return logits.permute(order).reshape(n * t, -1, h, w)
 

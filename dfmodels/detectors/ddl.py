@@ -188,9 +188,9 @@ class SeparableConv(nn.Module):
         self.pointwise = ConvNorm(in_channels, out_channels)
         nn.init.normal_(self.depthwise.weight, std=math.sqrt(2 / (9 * in_channels)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, O, H, W)."""
-        return self.pointwise(self.depthwise(x))
+    def forward(self, x: Tensor, *, residual: Tensor | None = None, relu: bool = False) -> Tensor:
+        """(N, C, H, W) -> (N, O, H, W); a residual and ReLU behind the norm as in `ConvNorm`."""
+        return self.pointwise(self.depthwise(x), residual=residual, relu=relu)
 
 
 class Block(nn.Module):
@@ -244,12 +244,13 @@ class Block(nn.Module):
 
     def convolve(self, x: Tensor) -> Tensor:
         """The separable convolutions and the skip beside them, frame by frame."""
-        y = self.convs[0](x)
-        for conv in self.convs[1:]:
-            y = conv(F.relu(y, inplace=not torch.is_grad_enabled()))
-        if self.stride == 2:
-            y = F.max_pool2d(y, 3, 2, 1)
-        return y + (x if self.skip is None else self.skip(x))
+        y = x
+        for conv in self.convs[:-1]:
+            y = conv(y, relu=True)
+        if self.stride == 1:
+            return self.convs[-1](y, residual=x if self.skip is None else self.skip(x))
+        assert self.skip is not None
+        return self.skip(x, residual=F.max_pool2d(self.convs[-1](y), 3, 2, 1), overwrite=True)
 
 
 class ChannelAttention(nn.Module):
@@ -278,7 +279,7 @@ class FrameFusion(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T*C, H, W) -> (B, O, H, W)."""
-        fused = F.relu(self.merge(x))
+        fused = self.merge(x, relu=True)
         return fused * (1 + self.attention(fused))
 
 
@@ -362,8 +363,7 @@ class DDL(Detector):
 
     def stem(self, x: Tensor) -> Tensor:
         """The convolutions before the blocks, frame by frame; block 1 rectifies the result, as every block does."""
-        y = F.relu(self.conv1(x), inplace=True)
-        return self.conv2(y).contiguous(memory_format=torch.channels_last)
+        return self.conv2(self.conv1(x, relu=True)).contiguous(memory_format=torch.channels_last)
 
     def published_layout(self) -> Layout:
         layout = conv_norm("conv1", "bn1", "conv1") | conv_norm("conv2", "bn2", "conv2")

@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 import dfops
 from dfmodels.detector import Detector, InputContract, check_option, is_count
-from dfmodels.layers.clips import by_frames, fold, unfold
+from dfmodels.layers.clips import fold, unfold
 from dfmodels.layers.convolution import ConvNorm, conv_norm
 from dfmodels.registry import register
 from dfmodels.weights import Layout, inside, renamed
@@ -61,8 +61,8 @@ class SpatialInconsistency(nn.Module):
         """sigmoid(x + up(v)), (N, C, H, W) in (0, 1)."""
         size = x.shape[2:]
         window = [_window(self.pool, side, "SIM", self.clamp_pool) for side in size]
-        coarse = self.column(F.relu(self.row(F.avg_pool2d(x, window)), inplace=True))
-        return torch.sigmoid(x + F.interpolate(coarse, size))
+        coarse = self.column(self.row(F.avg_pool2d(x, window), relu=True))
+        return F.interpolate(coarse, size).add_(x).sigmoid_()
 
 
 class DirectionalBranch(nn.Module):
@@ -119,7 +119,7 @@ class DirectionalBranch(nn.Module):
         return torch.cat([filtered[:, 1:] - filtered[:, :-1], torch.zeros_like(z[:, :1])], 1)
 
 
-class PlaneConvNorm(ConvNorm):
+class PlaneConvNorm(nn.Module):
     """Convolution in the plane of one spatial axis and time, then batch norm.
 
     Args:
@@ -129,9 +129,9 @@ class PlaneConvNorm(ConvNorm):
     """
 
     def __init__(self, channels: int, *, axis: str, kernel: tuple[int, int]):
+        super().__init__()
         space, self.time = kernel
-        shape = (space, 1) if axis == "H" else (1, space)
-        super().__init__(channels * self.time, channels, shape)
+        self.unit = ConvNorm(channels * self.time, channels, (space, 1) if axis == "H" else (1, space))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, T, C, H, W) -> the same shape; frames beyond the clip are zero."""
@@ -140,7 +140,7 @@ class PlaneConvNorm(ConvNorm):
             half = self.time // 2
             padded = F.pad(x, (0, 0, 0, 0, 0, 0, half, half))
             x = torch.cat([padded[:, k : k + t] for k in range(self.time)], 2)
-        return unfold(super().forward(fold(x)), t)
+        return unfold(self.unit(fold(x)), t)
 
 
 class TemporalInconsistency(nn.Module):
@@ -313,33 +313,21 @@ class STILBlock(nn.Module):
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
         """(B*T, C, H, W) of clips of T = num_frames -> (B*T, O, ceil(H / stride), ceil(W / stride))."""
-        return self.join(*self.relate(*self.look(x), num_frames))
-
-    def look(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What is done frame by frame first: a, b behind SIM, and the evidence for a, (B*T, O / 2, H, W) each."""
         a, b = self.split(x)
         evidence = b
         if self.spatial is not None:
             b, evidence = self.spatial(b)
             b = F.relu(b, inplace=b is not evidence)
-        return a, b, evidence if self.to_temporal is None else self.to_temporal(evidence)
-
-    def relate(self, a: Tensor, b: Tensor, evidence: Tensor, num_frames: int) -> tuple[Tensor, Tensor]:
-        """What joins the frames of a clip: TIM, the evidence handed over, the temporal shift."""
         if self.temporal is not None:
             a = self.temporal(a, num_frames)
         temporal = a
         if self.to_temporal is not None:
-            a = self.hand_over(a, evidence)
+            a = self.hand_over(a, self.to_temporal(evidence))
         if self.to_spatial is not None:
             b = self.hand_over(b, self.to_spatial(temporal))
         if self.shift is not None:
             a = self.shift(a, num_frames)
-        return a, b
-
-    def join(self, a: Tensor, b: Tensor) -> Tensor:
-        """What is done frame by frame last: the convolution behind a, the pool, both halves side by side."""
-        a = F.relu(self.mix(a), inplace=True)
+        a = self.mix(a, relu=True)
         if self.stride == 2:
             a, b = (F.avg_pool2d(half, 3, 2, 1) for half in (a, b))
         return torch.cat([a, b], 1)
@@ -348,7 +336,7 @@ class STILBlock(nn.Module):
         """The temporal half a and the spatial half b, (B*T, O / 2, H, W) each."""
         if self.project_a is None or self.project_b is None:
             return x.chunk(2, 1)
-        return [F.relu(project(x), inplace=True) for project in (self.project_a, self.project_b)]
+        return [project(x, relu=True) for project in (self.project_a, self.project_b)]
 
     def hand_over(self, features: Tensor, evidence: Tensor) -> Tensor:
         return features + evidence if self.supplement == "add" else features * evidence
@@ -399,28 +387,17 @@ class Bottleneck(nn.Module):
             skip_stride = 1 if pool_skip else stride
             self.skip = ConvNorm(in_channels, EXPANSION * planes, stride=skip_stride)
 
-    def forward(self, x: Tensor, num_frames: int, *, may_overwrite: bool = False) -> Tensor:
+    def forward(self, x: Tensor, num_frames: int, *, overwrite: bool = False) -> Tensor:
         """(B*T, C, H, W) -> (B*T, 4 planes, ceil(H / stride), ceil(W / stride)).
 
-        With `may_overwrite` the result may take the memory of x where no gradient is recorded.
+        With `overwrite` the result may take the memory of x where no gradient is recorded.
         """
-        width = max(x.shape[1], self.expand.conv.out_channels)
-        a, b, evidence = by_frames(self, self.enter, x, width=width)
-        a, b = self.block.relate(a, b, evidence, num_frames)
-        out = x if may_overwrite and self.skip is None else None
-        return by_frames(self, self.leave, a, b, x, width=width, out=out)
-
-    def enter(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """What is done frame by frame before the plug-in relates the frames."""
-        return self.block.look(x if self.reduce is None else F.relu(self.reduce(x), inplace=True))
-
-    def leave(self, a: Tensor, b: Tensor, x: Tensor) -> Tensor:
-        """What is done frame by frame behind it, the skip included."""
-        out = self.expand(self.block.join(a, b))
+        inner = self.block(x if self.reduce is None else self.reduce(x, relu=True), num_frames)
+        if self.skip is None:
+            return self.expand(inner, residual=x, relu=True, overwrite=overwrite)
         if self.skip_pools and self.stride == 2:
             x = F.avg_pool2d(x, 2, 2, ceil_mode=True, count_include_pad=False)
-        out += x if self.skip is None else self.skip(x)
-        return F.relu(out, inplace=True)
+        return self.expand(inner, residual=self.skip(x), relu=True, overwrite=True)
 
 
 class STIL(Detector):
@@ -508,17 +485,14 @@ class STIL(Detector):
                 f"pooling window, got {h} x {w}; give larger frames, or build with clamp_pool=True"
             )
         x = fold(clip).contiguous(memory_format=torch.channels_last)
-        x = by_frames(self, self.enter, x, width=self.stem[-1].conv.out_channels // 4)
+        for conv in self.stem[:-1]:
+            x = conv(x, relu=True)
+        # the pool commutes with ReLU, which then has a quarter of the work
+        x = F.relu(F.max_pool2d(self.stem[-1](x), 3, 2, 1), inplace=True)
         for stage in self.stages:
             for block in stage:
-                x = block(x, length, may_overwrite=True)
+                x = block(x, length, overwrite=True)
         return x.mean((2, 3)).unflatten(0, (b, t))
-
-    def enter(self, x: Tensor) -> Tensor:
-        """The stem, frame by frame: (B*T, 3, H, W) -> (B*T, C, ceil(H / 4), ceil(W / 4))."""
-        for conv in self.stem:
-            x = F.relu(conv(x), inplace=True)
-        return F.max_pool2d(x, 3, 2, 1)
 
     def attention_maps(self, clip: Tensor) -> dict[str, list[Tensor]]:
         """Where SIM and TIM look, in evaluation mode and without gradients.
@@ -599,8 +573,8 @@ TEMPORAL_LAYOUT: Layout = conv_norm("conv1", "bn1", "reduce")
 for _axis, _plane, _tie in (("H", "ht", "htie"), ("W", "tw", "vtie")):
     TEMPORAL_LAYOUT |= {
         f"conv_{_plane}.weight": (f"branches.{_axis}.taps", ()),
-        **conv_norm(f"{_tie}_conv1.0", f"{_tie}_conv1.1", f"branches.{_axis}.pooled"),
-        **conv_norm(f"{_tie}_conv2.0", f"{_tie}_conv2.1", f"branches.{_axis}.full"),
+        **conv_norm(f"{_tie}_conv1.0", f"{_tie}_conv1.1", f"branches.{_axis}.pooled.unit"),
+        **conv_norm(f"{_tie}_conv2.0", f"{_tie}_conv2.1", f"branches.{_axis}.full.unit"),
         **conv_norm(f"{_plane}_up_conv.0", f"{_plane}_up_conv.1", f"branches.{_axis}.expand"),
     }
 

@@ -1,6 +1,7 @@
 """Convolution and batch norm as one unit, so that inference can fold the norm away."""
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -40,18 +41,29 @@ class ConvNorm(nn.Module):
         self.norm = nn.BatchNorm2d(out_channels)
         nn.init.normal_(self.conv.weight, std=math.sqrt(2 / (out_channels * height * width)))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, C, H, W) -> (N, O, ceil(H / stride), ceil(W / stride))."""
-        if self.norm is None:
-            return self.conv(x)
-        if self.norm.training:
-            return self.norm(self.conv(x))
-        return F.conv2d(x, *self.folded(), self.conv.stride, self.conv.padding)
+    def forward(
+        self, x: Tensor, *, residual: Tensor | None = None, relu: bool = False, overwrite: bool = False
+    ) -> Tensor:
+        """relu(norm(conv(x)) + residual), each of the two where asked for.
 
-    def folded(self) -> tuple[Tensor, Tensor]:
+        Args:
+            x: (N, C, H, W).
+            residual: (N, O, ceil(H / stride), ceil(W / stride)), as the result.
+            relu: whether to rectify.
+            overwrite: whether the result may take the memory of `residual` where no gradient is recorded.
+        """
+        if self.norm is not None and self.norm.training:
+            return _finish(self.norm(self.conv(x)), residual, relu)
+        weight, bias = self.folded()
+        if _fuses(x, weight):
+            return _fused(x, weight, bias, self.conv, residual, relu, overwrite)
+        return _finish(F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding), residual, relu)
+
+    def folded(self) -> tuple[Tensor, Tensor | None]:
         """Weight and bias of the convolution that equals both in evaluation."""
         norm, conv = self.norm, self.conv
-        assert norm is not None
+        if norm is None:
+            return conv.weight, conv.bias
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
@@ -64,9 +76,53 @@ class ConvNorm(nn.Module):
         if self.norm is None:
             return
         weight, bias = self.folded()
+        assert bias is not None
         self.conv.weight.copy_(weight)
         self.conv.bias = nn.Parameter(bias)
         self.norm = None
+
+
+def _finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
+    # norms and convolutions do not need their results for the backward pass, so both steps take place in them
+    if residual is not None:
+        y += residual
+    return F.relu(y, inplace=True) if relu else y
+
+
+# oneDNN's convolution with what follows it in the same pass; internal to torch, so it is used only where it is found
+_ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
+
+
+def _fuses(x: Tensor, weight: Tensor) -> bool:
+    """Whether `_fused` can be called: the compiler fuses for itself, and oneDNN records no gradients."""
+    return (
+        _ONEDNN
+        and torch._C._get_mkldnn_enabled()
+        and not torch.compiler.is_compiling()
+        and not torch.is_grad_enabled()
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.numel() > 0
+        and not torch.is_autocast_enabled("cpu")
+    )
+
+
+def _fused(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    conv: nn.Conv2d,
+    residual: Tensor | None,
+    relu: bool,
+    overwrite: bool,
+) -> Tensor:
+    mkldnn, place = torch.ops.mkldnn, (conv.padding, conv.stride, conv.dilation, conv.groups)
+    if residual is None:
+        return mkldnn._convolution_pointwise(x, weight, bias, *place, "relu" if relu else "none", [], "")
+    after: tuple[Any, ...] = ("add", 1.0, "relu" if relu else None, [], "")
+    if overwrite:
+        return mkldnn._convolution_pointwise_(residual, x, weight, bias, *place, *after)
+    return mkldnn._convolution_pointwise(x, residual, weight, bias, *place, *after)
 
 
 def conv_norm(conv: str, norm: str, ours: str) -> Layout:

@@ -34,7 +34,7 @@ def test_initialisation_as_released():
         (bottleneck.expand.conv.weight, 2048),
         (bottleneck.block.mix.conv.weight, 9 * 256),
         (temporal.branches["H"].taps, 3 * 16),
-        (temporal.branches["W"].full.conv.weight, 3 * 16),
+        (temporal.branches["W"].full.unit.conv.weight, 3 * 16),
     ):
         assert tensor.std().item() == pytest.approx((2 / fan_out) ** 0.5, rel=0.2)
     assert bottleneck.block.to_temporal.taps.abs().max() <= 3**-0.5
@@ -151,14 +151,14 @@ def test_tim_difference(difference, axis):
 @pytest.mark.parametrize("axis", stil.AXES)
 @pytest.mark.parametrize("kernel", [(3, 1), (1, 3), (5, 3)])
 def test_tim_kernel_in_the_plane_of_an_axis_and_time(kernel, axis):
-    unit = small("stil", tim_kernel=kernel).stages[0][0].block.temporal.branches[axis].full.eval()
+    plane = small("stil", tim_kernel=kernel).stages[0][0].block.temporal.branches[axis].full.eval()
     space, time = kernel
     d = torch.rand(2, 4, 4, 6, 5)
     # (O, time * C, kh, kw) -> (O, C, time, kh, kw)
-    weight = unit.conv.weight.unflatten(1, (time, 4)).transpose(1, 2)
+    weight = plane.unit.conv.weight.unflatten(1, (time, 4)).transpose(1, 2)
     padding = (time // 2, space // 2, 0) if axis == "H" else (time // 2, 0, space // 2)
     convolved = F.conv3d(d.transpose(1, 2), weight, padding=padding).transpose(1, 2)
-    torch.testing.assert_close(unit(d), unit.norm(convolved.flatten(0, 1)).unflatten(0, (2, 4)))
+    torch.testing.assert_close(plane(d), plane.unit.norm(convolved.flatten(0, 1)).unflatten(0, (2, 4)))
 
 
 def test_tim_gate():
