@@ -96,10 +96,10 @@ _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_c
 def _fuses(x: Tensor, weight: Tensor) -> bool:
     """Whether `_fused` can be called: the compiler fuses for itself, and oneDNN records no gradients."""
     return (
-        _ONEDNN
-        and torch._C._get_mkldnn_enabled()
-        and not torch.compiler.is_compiling()
+        not torch.compiler.is_compiling()
         and not torch.is_grad_enabled()
+        and _ONEDNN
+        and torch._C._get_mkldnn_enabled()
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.numel() > 0
