@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from benchmarks import (
     bench_ddl,
+    bench_directional_difference,
     bench_inconsistency_gate,
     bench_interframe_difference,
     bench_stil,
@@ -24,6 +25,7 @@ from benchmarks import (
 from benchmarks.harness import Row, copy_bandwidth, keep_memory, run
 
 OPERATORS = {
+    "directional_difference": bench_directional_difference,
     "inconsistency_gate": bench_inconsistency_gate,
     "interframe_difference": bench_interframe_difference,
     "strip_merge": bench_strip_merge,

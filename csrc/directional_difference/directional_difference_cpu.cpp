@@ -5,8 +5,8 @@
 namespace dfops::directional {
 namespace {
 
-// Elements of x a thread takes at a time.
-constexpr int64_t kGrain = 32768;
+// Elements of x a thread takes at a time, and of a frame a piece.
+constexpr int64_t kGrain = 32768, kPiece = 32768;
 
 Tensor directional_difference_cpu(const Tensor& x, const Tensor& weight, int64_t axis) {
   check_arguments(x, weight, axis);
@@ -16,10 +16,10 @@ Tensor directional_difference_cpu(const Tensor& x, const Tensor& weight, int64_t
   const Tensor xs = as_clip(x, layout), ws = torch::stable::contiguous(weight);
   const Strips strips = clip_strips(sizes_of(x), layout, axis);
   const Planes planes(x.size(0), x.size(1), strips);
-  const Pieces pieces(planes);
+  const Pieces pieces(planes, kPiece);
   dispatch(x, "directional_difference", [&](auto zero) {
     using scalar_t = decltype(zero);
-    const Weight<acc_type<scalar_t>> w(data<scalar_t>(ws), weight.size(1), strips, false);
+    const Weight<acc_type<scalar_t>> w(data<scalar_t>(ws), weight.size(1), strips, planes, false);
     torch::stable::parallel_for(
         0, pieces.count, ceil_div(kGrain, pieces.rows * planes.inner * planes.frames),
         [&](int64_t begin, int64_t end) {
@@ -35,21 +35,19 @@ std::tuple<Tensor, Tensor> directional_difference_backward_cpu(const Tensor& gra
   check_arguments(x, weight, axis);
   check_gradient(grad, x);
   const ClipLayout layout = clip_layout(x);
-  Tensor grad_x = need_x ? empty_clip(x, sizes_of(x), layout, x.scalar_type()) : torch::stable::new_empty(x, {0});
-  Tensor grad_weight = torch::stable::new_empty(x, need_weight ? sizes_of(weight) : std::vector<int64_t>{0});
-  if (x.numel() == 0) {
-    if (need_weight) torch::stable::zero_(grad_weight);
-    return {grad_x, grad_weight};
-  }
+  auto grads = new_gradients(x, weight, layout, need_x, need_weight);
+  Tensor &grad_x = std::get<0>(grads), &grad_weight = std::get<1>(grads);
+  if (x.numel() == 0 && need_weight) torch::stable::zero_(grad_weight);
+  if (x.numel() == 0 || (!need_x && !need_weight)) return grads;
   const Tensor gs = as_clip(grad, layout), xs = need_weight ? as_clip(x, layout) : x;
   const Tensor ws = torch::stable::contiguous(weight);
   const Strips strips = clip_strips(sizes_of(x), layout, axis);
   const Planes planes(x.size(0), x.size(1), strips);
-  const Pieces pieces(planes);
+  const Pieces pieces(planes, kPiece);
   dispatch(x, "directional_difference_backward", [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
-    const Weight<acc_t> flipped(data<scalar_t>(ws), weight.size(1), strips, true);
+    const Weight<acc_t> flipped(data<scalar_t>(ws), weight.size(1), strips, planes, true);
     // chunks are of one size whatever the number of threads, so the sums for the weight always have the same order;
     // they are large enough for their partial sums to be small beside the data
     const int64_t shares = need_weight ? weight.numel() : 0, elements = kGrain > 8 * shares ? kGrain : 8 * shares;
@@ -68,7 +66,7 @@ std::tuple<Tensor, Tensor> directional_difference_backward_cpu(const Tensor& gra
       mutable_data<scalar_t>(grad_weight)[i] = scalar_t(total);
     }
   });
-  return {grad_x, grad_weight};
+  return grads;
 }
 
 }  // namespace

@@ -1,12 +1,14 @@
 // The torch-free kernel headers as a module for NumPy; compiled by the test session, never shipped.
 #include <pybind11/pybind11.h>
 
+void bind_directional_difference(pybind11::module_& m);
 void bind_inconsistency_gate(pybind11::module_& m);
 void bind_interframe_difference(pybind11::module_& m);
 void bind_strip_merge(pybind11::module_& m);
 void bind_strip_pool(pybind11::module_& m);
 
 PYBIND11_MODULE(dfops_kernels, m) {
+  bind_directional_difference(m);
   bind_inconsistency_gate(m);
   bind_interframe_difference(m);
   bind_strip_merge(m);

@@ -1,4 +1,4 @@
-"""dfops.directional_difference: value, shapes, gradients, registration, errors, dtypes, layouts, compile."""
+"""dfops.directional_difference: value, gradients, registration, errors, dtypes, layouts, determinism, compile."""
 
 import pytest
 import torch
@@ -79,9 +79,9 @@ def test_clips_without_a_difference(axis, frames):
 @pytest.mark.parametrize(
     ("axis", "shape", "taps"),
     [
-        ("H", (2, 3, 2, 150, 160), 3),  # part of a plane, several pieces of it
+        ("H", (2, 3, 2, 190, 200), 3),  # part of a plane, several pieces of it
         ("H", (1, 2, 24, 5, 701), 5),  # the same with long rows
-        ("W", (2, 3, 2, 150, 160), 3),  # whole lines, several pieces of them
+        ("W", (2, 3, 2, 190, 200), 3),  # whole lines, several pieces of them
         ("W", (1, 2, 3, 2, 9000), 7),  # a line longer than a piece
         ("W", (1, 3, 300, 9, 7), 3),  # more channels than a block has threads
     ],
@@ -173,12 +173,13 @@ def test_errors():
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("axis", AXES)
-def test_half_types(device, dtype, layout, axis):
-    args = arguments(layout=layout, dtype=dtype, device=device, requires_grad=True)
+@pytest.mark.parametrize("shape", [SHAPE, (1, 2, 2, 190, 200)])  # one piece of a plane, and several
+def test_half_types(device, dtype, layout, axis, shape):
+    args = arguments(shape, layout=layout, dtype=dtype, device=device, requires_grad=True)
     exact = [a.detach().double().requires_grad_() for a in args]
     ours, expected = dfops.directional_difference, reference.directional_difference
     assert_no_worse(ours(*args, axis=axis), expected(*exact, axis=axis), expected(*args, axis=axis))
-    grad = random_clip(SHAPE, seed=8, dtype=dtype, device=device)
+    grad = random_clip(shape, seed=8, dtype=dtype, device=device)
     for actual, want, same in zip(
         gradients(ours, args, axis, grad),
         gradients(expected, exact, axis, grad.double()),
@@ -278,9 +279,9 @@ def everything(shape, layout, axis, device="cpu"):
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("axis", AXES)
 def test_repeats_bit_for_bit(device, layout, axis):
-    first = everything((2, 6, 16, 33, 31), layout, axis, device)
+    first = everything((5, 3, 16, 33, 31), layout, axis, device)
     for _ in range(3):
-        for one, again in zip(first, everything((2, 6, 16, 33, 31), layout, axis, device), strict=True):
+        for one, again in zip(first, everything((5, 3, 16, 33, 31), layout, axis, device), strict=True):
             assert torch.equal(one, again)
 
 
@@ -292,7 +293,7 @@ def test_one_and_two_threads_agree(layout, axis):
         results = []
         for threads in (1, 2):
             torch.set_num_threads(threads)
-            results.append(everything((2, 6, 16, 33, 31), layout, axis))
+            results.append(everything((5, 3, 16, 33, 31), layout, axis))
     finally:
         torch.set_num_threads(before)
     for one, two in zip(*results, strict=True):
