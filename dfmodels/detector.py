@@ -93,6 +93,10 @@ class Detector(nn.Module):
             raise RuntimeError("an optimized detector serves inference only; train the model it was made from")
         return super().train(mode)
 
+    def attention_maps(self, clip: Tensor) -> dict[str, list[Tensor]]:
+        """Where it looks in a clip (B, T, 3, H, W): by name, a map (B, T, H_i, W_i) a block; none unless overridden."""
+        return {}
+
     def predict_logits(self, clip: Tensor, **options: Any) -> Tensor:
         """Logits of each clip, in evaluation mode and without gradients.
 

@@ -1,6 +1,7 @@
 """Names of detectors, and the builders behind them."""
 
 import difflib
+import inspect
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -41,10 +42,21 @@ def list_models() -> list[str]:
 def builder(name: str) -> Callable[..., Detector]:
     """The builder registered as `name`; ValueError with the closest names if there is none."""
     if name not in _BUILDERS:
-        close = difflib.get_close_matches(str(name), _BUILDERS, n=3, cutoff=0.4)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(list_models())}"
-        raise ValueError(f"no detector is named {name!r}; {hint}")
+        raise ValueError(f"no detector is named {name!r}; {_hint(name, list_models())}")
     return _BUILDERS[name]
+
+
+def check_options(name: str, options: Iterable[str]) -> None:
+    """Raise TypeError with the closest options of the detector `name` for one that it does not have."""
+    known = list(inspect.signature(builder(name)).parameters)
+    for option in options:
+        if option not in known:
+            raise TypeError(f"{name} has no option {option!r}; {_hint(option, known)}")
+
+
+def _hint(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
+    return f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(known)}"
 
 
 def build(
@@ -69,6 +81,7 @@ def build(
         FileNotFoundError: no such file.
     """
     construct = builder(name)
+    check_options(name, config)
     if weights is not None and backbone_weights is not None:
         raise ValueError("give weights or backbone_weights, not both: detector weights hold the backbone's")
     if weights is None:
@@ -95,7 +108,8 @@ def load(path: str | Path) -> Detector:
     state, meta = files.read(path)
     if meta is None:
         raise files.WeightsError(
-            f"{path} does not say which detector it belongs to; name it: dfmodels.build(name, weights={str(path)!r})"
+            f"{path} does not say which detector it belongs to; name it: dfmodels.build(name, weights={str(path)!r}), "
+            "or --model NAME on the command line"
         )
     try:
         model = builder(meta.name)(**meta.config)

@@ -62,6 +62,7 @@ def save(model: Detector, path: str | Path, **notes: Any) -> None:
     Raises:
         ValueError: the model has no trained weights: a file of random ones would be taken for a detector; or it is an
             optimized copy, which could not be trained on.
+        OSError: the file cannot be written.
     """
     from dfops import __version__
 
@@ -79,6 +80,8 @@ def save(model: Detector, path: str | Path, **notes: Any) -> None:
     try:
         save_file(tensors, partial, metadata={_META: json.dumps(meta.__dict__)})
         os.replace(partial, path)
+    except SafetensorError as error:
+        raise OSError(f"{path} cannot be written: {error}") from error
     finally:
         partial.unlink(missing_ok=True)
 

@@ -5,9 +5,9 @@ import os
 import sys
 from collections.abc import Sequence
 
-from dfmodels.cli import demo, info, models, score
+from dfmodels.cli import convert, demo, info, models, score
 
-COMMANDS = {"score": score, "demo": demo, "list": models, "info": info}
+COMMANDS = {"score": score, "demo": demo, "convert": convert, "list": models, "info": info}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

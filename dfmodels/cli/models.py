@@ -3,6 +3,7 @@
 import argparse
 import inspect
 
+from dfmodels.cli.loading import format_settings
 from dfmodels.registry import builder, list_models
 
 
@@ -15,5 +16,5 @@ def run(options: argparse.Namespace) -> int:
         build = builder(name)
         print(f"{name}: {(inspect.getdoc(build) or '').splitlines()[0]}")
         for option in inspect.signature(build).parameters.values():
-            print(f"    {option.name} = {option.default!r}")
+            print(f"    {format_settings({option.name: option.default})}")
     return 0

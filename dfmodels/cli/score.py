@@ -14,13 +14,13 @@ import torch
 from tqdm import tqdm
 
 import dfops
+from dfmodels.cli.loading import add_model_arguments, load_model, parse_settings
 from dfmodels.detector import Detector
 from dfmodels.evaluation.scoring import AVERAGES, VideoScore, clips_wanted, score_video
-from dfmodels.registry import build, builder, list_models, load
 from dfmodels.video import FaceDetector, VideoError, clip_frames, count_frames, face_detector
 
 NO_WEIGHTS = """no verdict without trained detector weights: give --weights FILE
-  - `dfmodels demo` trains a small DDL on rendered clips and saves its weights (to try the tool, not to judge films)
+  - `dfmodels demo` trains a small detector on rendered clips and saves it (to try the tool, not to judge films)
   - weights you trained: write them with dfmodels.save(model, FILE)
   - a checkpoint of a published training script: --model NAME --weights FILE reads its layout
 Backbone weights (ImageNet) are not detector weights: with them every verdict would be chance."""
@@ -30,7 +30,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "videos", nargs="+", metavar="VIDEO", help="film, or folder of images in the order of their names"
     )
-    parser.add_argument("--model", help=f"detector: {', '.join(list_models())} (default: what the weights file says)")
+    add_model_arguments(parser)
     parser.add_argument(
         "--weights", metavar="FILE", help="trained detector weights, .safetensors or a pickle of tensors"
     )
@@ -59,7 +59,10 @@ def run(options: argparse.Namespace) -> int:
     num_clips = _num_clips(options.clips)
     if options.batch < 1:
         raise ValueError(f"--batch must be at least 1, got {options.batch}")
-    model = load_model(options.model, options.weights).to(choose_device(options.device))
+    settings = parse_settings(options.set, options.model)
+    if options.weights is None:
+        raise ValueError(NO_WEIGHTS)
+    model = load_model(options.model, options.weights, settings).to(choose_device(options.device))
     scores = score_videos(
         model,
         options.videos,
@@ -72,15 +75,6 @@ def run(options: argparse.Namespace) -> int:
     )
     sys.stdout.write(FORMATS[options.format](scores))
     return 1 if any(score.error for score in scores) else 0
-
-
-def load_model(name: str | None, weights: str | None) -> Detector:
-    """The detector in evaluation mode; ValueError without weights."""
-    if name is not None:
-        builder(name)  # an unknown name is the first thing to report
-    if weights is None:
-        raise ValueError(NO_WEIGHTS)
-    return load(weights) if name is None else build(name, weights=weights).eval()
 
 
 def choose_device(name: str) -> torch.device:

@@ -395,6 +395,11 @@ class DDL(Detector):
             self.train(was_training)
         return maps
 
+    def attention_maps(self, clip: Tensor) -> dict[str, list[Tensor]]:
+        """`inconsistency_maps` under their name."""
+        maps = self.inconsistency_maps(clip)
+        return {"DFDC": maps} if maps else {}
+
 
 SEPARABLE: Layout = {
     "conv1.weight": ("depthwise.weight", ()),

@@ -1,7 +1,7 @@
 """Pictures of a scored video: when it looks fake, and where."""
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,27 +15,40 @@ from dfmodels.evaluation.scoring import VideoScore
 REAL, FAKE, INK = "#2a7f9e", "#c8442f", "#333333"
 
 
-def heat_maps(model: Detector, frames: NDArray[np.uint8]) -> NDArray[np.float32] | None:
-    """One map (T, H, W) in [0, 1] out of the inconsistency maps of all blocks, None for a detector without them.
+# what the maps of `Detector.attention_maps` mean, by name
+CAPTIONS = {
+    "DFDC": "inconsistency between frames: bright where they differ most unsteadily",
+    "SIM": "inconsistency inside a frame: bright where its features count most",
+    "TIM": "inconsistency between frames: bright where the step to the next one acts most; the last one has no next",
+}
 
-    Every block's map is brought to the crop's size and smoothed over its own cell, since its few survivors are single
-    positions; the mean over the blocks is scaled by the clip's largest value.
+
+def heat_maps(model: Detector, frames: NDArray[np.uint8]) -> dict[str, NDArray[np.float32]]:
+    """One map (T, H, W) in [0, 1] for each kind of attention maps that the detector has.
+
+    Every block's map is brought to the crop's size and smoothed over its own cell, since single positions may be all
+    that is bright in it; the mean over the blocks is scaled from the smallest to the largest value of the clip.
     """
-    find_maps: Callable[[Tensor], list[Tensor]] | None = getattr(model, "inconsistency_maps", None)
-    if find_maps is None:
-        return None
     device = next(model.parameters()).device
     clip = model.contract.normalize(torch.from_numpy(frames[None]).to(device))
-    size = frames.shape[1:3]
-    total = torch.zeros(frames.shape[0], *size)
-    for difference in find_maps(clip):
-        smooth = F.avg_pool2d(difference[0, :, None].float().cpu(), 3, 1, 1)
-        total += F.interpolate(smooth, size, mode="bilinear", align_corners=False)[:, 0]
-    return (total / total.max().clamp(min=1e-12)).numpy()
+    return {name: _joined(maps, frames.shape[1:3]) for name, maps in model.attention_maps(clip).items()}
+
+
+def _joined(maps: list[Tensor], size: tuple[int, int]) -> NDArray[np.float32]:
+    total = torch.zeros(())
+    for values in maps:
+        smooth = F.avg_pool2d(values[0, :, None].float().cpu(), 3, 1, 1, count_include_pad=False)
+        total = total + F.interpolate(smooth, size, mode="bilinear", align_corners=False)[:, 0]
+    # a frame with one value everywhere, but for rounding, shows nothing
+    varied = total[total.amax((1, 2)) - total.amin((1, 2)) > 1e-5]
+    if not len(varied):
+        return torch.zeros_like(total).numpy()
+    low, high = varied.aminmax()
+    return ((total - low) / (high - low)).clamp(0, 1).numpy()
 
 
 def plot_video(model: Detector, score: VideoScore, path: str | Path) -> None:
-    """Write a PNG: the timeline of clip probabilities, and the most suspicious clip without and with its heat map."""
+    """Write a PNG: the timeline of clip probabilities, and the most suspicious clip, plain and under each heat map."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -44,13 +57,35 @@ def plot_video(model: Detector, score: VideoScore, path: str | Path) -> None:
     assert score.suspect is not None
     frames = score.suspect
     heat = heat_maps(model, frames)
-    columns = min(len(frames), 8)
-    shown = np.linspace(0, len(frames) - 1, columns).round().astype(int)
-    rows = 2 if heat is not None else 1
-    figure = Figure(figsize=(12, 3.1 + 1.6 * rows), dpi=110, layout="constrained")
-    grid = figure.add_gridspec(rows + 1, columns, height_ratios=[1.7] + [1.0] * rows)
+    shown = np.linspace(0, len(frames) - 1, min(len(frames), 8)).round().astype(int)
+    rows = 1 + len(heat)
+    figure = Figure(figsize=(12, 3.0 + 1.75 * rows), dpi=110, layout="constrained")
+    grid = figure.add_gridspec(rows + 1, 1, height_ratios=[3.0] + [1.75] * rows)
+    timeline, *strips = (figure.add_subfigure(grid[row]) for row in range(rows + 1))
+    _draw_timeline(timeline.add_subplot(), score)
+    caption = f"most suspicious clip, frames {', '.join(str(t + 1) for t in shown)}"
+    if heat:
+        caption += "; in the rows below, bright is the most and dark the least in this clip"
+    for axes, t in zip(_row(strips[0], caption, len(shown)), shown, strict=True):
+        axes.imshow(frames[t])
+    for strip, (name, values) in zip(strips[1:], heat.items(), strict=True):
+        caption = f"{name}, {CAPTIONS[name]}" if name in CAPTIONS else name
+        for axes, t in zip(_row(strip, caption, len(shown)), shown, strict=True):
+            axes.imshow(frames[t].mean(-1), cmap="gray", vmin=0, vmax=255)
+            axes.imshow(values[t], cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.6 * values[t])
+    figure.savefig(path, format="png")
 
-    timeline = figure.add_subplot(grid[0, :])
+
+def _row(strip: Any, caption: str, columns: int) -> list[Any]:
+    """Axes for the frames of one row, under its caption."""
+    strip.suptitle(caption, x=0.005, ha="left", fontsize=9, color=INK)
+    row = list(strip.subplots(1, columns, squeeze=False)[0])
+    for axes in row:
+        axes.axis("off")
+    return row
+
+
+def _draw_timeline(timeline: Any, score: VideoScore) -> None:
     worst = max(range(len(score.clips)), key=lambda i: score.clips[i].probability)
     for i, clip in enumerate(score.clips):
         color = FAKE if clip.probability >= 0.5 else REAL
@@ -78,25 +113,7 @@ def plot_video(model: Detector, score: VideoScore, path: str | Path) -> None:
         color=FAKE if score.verdict == "fake" else REAL,
     )
 
-    for column, t in enumerate(shown):
-        plain = figure.add_subplot(grid[1, column])
-        plain.imshow(frames[t])
-        plain.set_title(f"frame {t + 1}", fontsize=8, color=INK)
-        plain.axis("off")
-        if heat is not None:
-            overlay = figure.add_subplot(grid[2, column])
-            overlay.imshow(frames[t].mean(-1), cmap="gray", vmin=0, vmax=255)
-            overlay.imshow(heat[t], cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.6 * heat[t])
-            overlay.axis("off")
-    if heat is not None:
-        figure.supxlabel(
-            "below: inter-frame inconsistency of all blocks, bright where frames differ most unsteadily",
-            fontsize=9,
-            color=INK,
-        )
-    figure.savefig(path, format="png")
-
 
 def _shown_name(path: Path) -> str:
-    # a dollar sign would begin a formula
-    return path.name.replace("$", r"\$")
+    name = path.name if len(path.name) <= 70 else f"{path.name[:45]} ... {path.name[-20:]}"
+    return name.replace("$", r"\$")  # a dollar sign would begin a formula

@@ -16,6 +16,7 @@ import dfmodels
 from dfmodels.cli import main
 from dfmodels.cli import score as cli_score
 from dfmodels.video import clip_frames
+from tests.cli.test_convert import STIL, write_backbone, write_bench
 from tests.models.test_detectors import small
 from tests.video.films import corners, cut, noise, ramp, turn, write_film, write_image, write_sound
 
@@ -140,7 +141,8 @@ def json_rows(capsys, *arguments):
 
 def test_clips_and_average(capsys, weights, tmp_path, monkeypatch):
     film = write_film(tmp_path / "film.mp4", 80, noise)
-    (long,) = json_rows(capsys, film, "--weights", weights)
+    given = ["--weights", weights]
+    (long,) = json_rows(capsys, film, *given)
     assert len(long["clips"]) == 8  # what the contract of ddl says
 
     def fake_logits(*shown):
@@ -150,10 +152,10 @@ def test_clips_and_average(capsys, weights, tmp_path, monkeypatch):
         model.contract = replace(model.contract, sampling="spread", num_clips=2, average="logits")
         turns = iter(shown)
         monkeypatch.setattr(model, "forward", lambda clip: torch.tensor([[0.0, next(turns)]]))
-        monkeypatch.setattr("dfmodels.cli.score.load_model", lambda name, weights: model)
+        monkeypatch.setattr("dfmodels.cli.score.load_model", lambda *arguments: model)
 
     fake_logits(4.0, -1.0)
-    (row,) = json_rows(capsys, film)
+    (row,) = json_rows(capsys, film, *given)
     assert [clip["fake_probability"] for clip in row["clips"]] == pytest.approx([0.98201379, 0.26894142])
     assert row["fake_probability"] == pytest.approx(0.81757448)  # the sigmoid of 1.5
     first, second = clip_frames(80, 8, 2, "spread")
@@ -161,12 +163,12 @@ def test_clips_and_average(capsys, weights, tmp_path, monkeypatch):
     assert [clip["end"] for clip in row["clips"]] == [first[-1] / 25, second[-1] / 25]
 
     fake_logits(4.0, -1.0)
-    (row,) = json_rows(capsys, film, "--average", "probabilities")
+    (row,) = json_rows(capsys, film, *given, "--average", "probabilities")
     assert row["fake_probability"] == pytest.approx((0.98201379 + 0.26894142) / 2)
     fake_logits(*range(10))
-    assert len(json_rows(capsys, film, "--clips", "all")[0]["clips"]) == 10
+    assert len(json_rows(capsys, film, *given, "--clips", "all")[0]["clips"]) == 10
     fake_logits(*range(5))
-    assert json_rows(capsys, film, "--clips", "5")[0]["fake_probability"] == pytest.approx(1 / (1 + np.exp(-2)))
+    assert json_rows(capsys, film, *given, "--clips", "5")[0]["fake_probability"] == pytest.approx(1 / (1 + np.exp(-2)))
 
 
 @pytest.mark.parametrize("sampling", ["consecutive", "spread"])
@@ -183,9 +185,9 @@ def test_the_progress_bar_ends_full(weights, tmp_path, monkeypatch, sampling, cl
     model = dfmodels.load(weights)
     model.contract = replace(model.contract, sampling=sampling)
     monkeypatch.setattr(cli_score, "tqdm", Bar)
-    monkeypatch.setattr(cli_score, "load_model", lambda name, weights: model)
+    monkeypatch.setattr(cli_score, "load_model", lambda *arguments: model)
     film = write_film(tmp_path / "film.mp4", frames, noise)
-    assert main(["score", str(film), "--faces", "none", *clips]) == 0
+    assert main(["score", str(film), "--weights", weights, "--faces", "none", *clips]) == 0
     assert [(bar.n, bar.total) for bar in bars] == [(bars[0].total, bars[0].n)]
 
 
@@ -234,10 +236,37 @@ def test_published_checkpoint(capsys, tmp_path):
     assert "does not say which detector" in err
 
 
+def test_a_stil_checkpoint_as_deepfakebench_leaves_it(capsys, tmp_path):
+    film = write_film(tmp_path / "film.mp4", 40, noise)
+    model = small("stil").eval()
+    bench = write_bench(model, tmp_path / "bench.pth")
+    (row,) = json_rows(capsys, film, "--weights", bench, *STIL)
+    assert len(row["clips"]) == 4  # its preset: neighbouring frames; as released two clips are spread over the film
+    assert row["clips"][0]["end"] == pytest.approx(7 / 25)
+    assert len(json_rows(capsys, film, "--weights", bench, *STIL, "--set", "preset=released")[0]["clips"]) == 2
+    # the same file, converted
+    assert main(["convert", str(bench), str(tmp_path / "ours.safetensors"), *STIL]) == 0
+    capsys.readouterr()
+    (again,) = json_rows(capsys, film, "--weights", tmp_path / "ours.safetensors")
+    assert again["clips"] == row["clips"]
+
+
+def test_a_backbone_gives_no_verdict(capsys, tmp_path):
+    film = write_film(tmp_path / "film.mp4", 9, noise)
+    backbone = write_backbone(small("stil"), tmp_path / "imagenet.pth")
+    status, out, err = score(capsys, film, "--weights", backbone, *STIL)
+    assert status == 2
+    assert out == ""
+    assert "holds weights of the backbone alone" in err
+    assert "Traceback" not in err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--model", "dll"], "did you mean 'ddl'"),
+        (["--model", "ddl", "--set", "mask=lt"], "ddl has no option 'mask'; did you mean 'mask_rule'"),
+        (["--set", "mask_rule=lt"], "name it with --model"),
         (["--weights", "nowhere.safetensors"], "nowhere.safetensors does not exist"),
         (["--clips", "0"], "--clips must be a number from 1 on or all, got '0'"),
         (["--clips", "many"], "got 'many'"),
@@ -289,4 +318,5 @@ def test_info_and_list(capsys):
     assert main(["list"]) == 0
     out = capsys.readouterr().out
     assert "ddl" in out
-    assert "mask_rule = 'le'" in out
+    assert "mask_rule=le" in out
+    assert "planes=[64, 128, 256, 512]" in out  # as --set takes it

@@ -50,6 +50,8 @@ def test_inconsistency_maps():
         assert difference.min() == 0
         assert ((difference > 0).any(1).sum((1, 2)) < difference.shape[2]).all()  # fewer than H survive
     assert model.training
+    (named,) = model.attention_maps(clips(model)).values()
+    assert all(map(torch.equal, named, maps))
 
 
 @pytest.mark.parametrize("mode", [True, False])
@@ -71,6 +73,7 @@ def test_switched_off_modules_keep_their_parameters():
     assert on.state_dict().keys() == off.state_dict().keys()
     off.load_state_dict(on.state_dict())
     assert len(off.inconsistency_maps(clips(off))) == 0
+    assert off.attention_maps(clips(off)) == {}
     with torch.no_grad():
         assert not torch.allclose(on.eval()(clips(on)), off.eval()(clips(off)))
 

@@ -22,7 +22,7 @@ def test_taken_name_is_refused():
 
 
 def test_misspelt_option():
-    with pytest.raises(TypeError, match="num_frame"):
+    with pytest.raises(TypeError, match="ddl has no option 'num_frame'; did you mean 'num_frames'"):
         dfmodels.build("ddl", num_frame=8)
 
 

@@ -1,0 +1,69 @@
+"""A detector out of a weights file, as several commands ask for it: --model and --set."""
+
+import argparse
+import ast
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from dfmodels.detector import Detector
+from dfmodels.registry import build, check_options, list_models, load
+
+
+def add_model_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--model", help=f"detector: {', '.join(list_models())} (default: what the weights file says)")
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="NAME=VALUE",
+        help="option of the detector --model, as `dfmodels list` shows them; may be repeated",
+    )
+
+
+def parse_settings(texts: Sequence[str], name: str | None) -> dict[str, Any]:
+    """Options of the detector `name` from NAME=VALUE; ValueError or TypeError for what it does not have."""
+    if name is None:
+        if texts:
+            raise ValueError(f"--set {texts[0]} is an option of a detector; name it with --model")
+        return {}
+    settings = {}
+    for text in texts:
+        option, equals, value = text.partition("=")
+        if not option or not equals:
+            raise ValueError(f"--set must be NAME=VALUE, got {text!r}")
+        settings[option] = parse_value(value)
+    check_options(name, settings)
+    return settings
+
+
+def parse_value(text: str) -> Any:
+    """JSON or, as error messages write values, Python; anything else is a string."""
+    for parse in (json.loads, ast.literal_eval):
+        try:
+            return parse(text)
+        except (ValueError, SyntaxError):
+            continue
+    return text
+
+
+def format_settings(config: dict[str, Any]) -> str:
+    """Options as --set takes them, separated by commas."""
+    return ", ".join(f"{name}={format_value(value)}" for name, value in config.items())
+
+
+def format_value(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def load_model(name: str | None, weights: str | Path, settings: dict[str, Any]) -> Detector:
+    """The detector in evaluation mode."""
+    if name is None:
+        return load(weights)
+    try:
+        return build(name, weights=weights, **settings).eval()
+    except TypeError as error:  # a builder that met a number where it wants several
+        if not settings:
+            raise
+        raise ValueError(f"{name} cannot be built with --set {format_settings(settings)}: {error}") from error

@@ -1,0 +1,87 @@
+"""Heat maps of the detectors, and the pictures they go into."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from matplotlib.figure import Figure
+
+from dfmodels.detector import Detector
+from dfmodels.evaluation import plots
+from dfmodels.evaluation.scoring import ClipScore, VideoScore
+from tests.models.test_detectors import SMALL, small
+
+NAMES = {"ddl": ["DFDC"], "stil": ["SIM", "TIM"]}
+
+
+def frames(model, seed=0):
+    shape = (model.contract.num_frames, *model.contract.size, 3)
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_maps_span_the_clip(name):
+    model = small(name)
+    shown = frames(model)
+    maps = plots.heat_maps(model, shown)
+    assert list(maps) == NAMES[name]
+    for kind, values in maps.items():
+        assert kind in plots.CAPTIONS
+        assert values.shape == shown.shape[:3]
+        assert (values.min(), values.max()) == (0, 1)
+
+
+def test_a_frame_without_a_next_one_does_not_set_the_scale():
+    maps = plots.heat_maps(model := small("stil"), frames(model))
+    assert (maps["TIM"][-1] == 0).all()
+    assert maps["TIM"][:-1].min() == 0
+
+
+def test_maps_of_several_sizes_are_averaged_and_borders_kept():
+    flat = [torch.full((1, 2, 6, 6), 0.7), torch.full((1, 2, 3, 3), 0.2)]
+    assert (plots._joined(flat, (12, 12)) == 0).all()
+    ramp = torch.linspace(0, 1, 6).expand(1, 2, 6, 6)
+    joined = plots._joined([*flat, ramp], (12, 12))
+    assert (joined[..., -1] == 1).all()  # zero padding would darken the border
+    assert (np.diff(joined, axis=-1) >= 0).all()
+
+
+def video(shown, name="film.mp4"):
+    return VideoScore(Path(name), 0.7, (ClipScore(0.0, 0.3, 0.6), ClipScore(0.4, 0.7, 0.8)), 1.0, suspect=shown)
+
+
+def drawn(monkeypatch, model, score, path):
+    """The figure that `plot_video` saved."""
+    figures = []
+    save = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kw: figures.append(figure) or save(figure, path))
+    plots.plot_video(model, score, path)
+    assert path.read_bytes().startswith(b"\x89PNG")
+    return figures[0]
+
+
+@pytest.mark.parametrize("name", sorted(SMALL))
+def test_a_row_and_a_caption_for_each_kind(monkeypatch, tmp_path, name):
+    model = small(name)
+    figure = drawn(monkeypatch, model, video(frames(model)), tmp_path / "a.png")
+    captions = [strip.get_suptitle() for strip in figure.subfigs[1:]]
+    assert captions[0].startswith("most suspicious clip, frames 1, 2, 3")
+    assert captions[1:] == [f"{kind}, {plots.CAPTIONS[kind]}" for kind in NAMES[name]]
+
+
+def test_a_detector_without_maps_gets_frames_alone(monkeypatch, tmp_path):
+    class Plain(Detector):
+        contract = small("stil").contract
+
+        def __init__(self):
+            super().__init__()
+            self.weight = torch.nn.Parameter(torch.zeros(1))
+
+    shown = frames(Plain())
+    assert plots.heat_maps(Plain(), shown) == {}
+    figure = drawn(monkeypatch, Plain(), video(shown, "long " * 30 + "$.mp4"), tmp_path / "a.png")
+    assert len(figure.subfigs) == 2
+    title = figure.subfigs[0].axes[0].get_title("left")
+    assert title.endswith(r"\$.mp4: fake, fake probability 0.700")
+    assert len(title) < 120
