@@ -1,5 +1,6 @@
 """What all detectors have in common: their input contract, their options, and probabilities from logits."""
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, TypeVar
 
@@ -72,6 +73,8 @@ class Detector(nn.Module):
     optimized: bool = False
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
+        if self.optimized:
+            raise RuntimeError("an optimized detector takes no weights; load them into the model it was made from")
         result = super().load_state_dict(state_dict, strict, assign)
         self.trained = self.trained or strict
         return result
@@ -147,3 +150,10 @@ def check_option(config: dict[str, Any], condition: bool, name: str, what: str) 
 def is_count(value: Any) -> bool:
     """Whether an option is a whole number of at least 1."""
     return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def listed(name: str, value: Any) -> list[Any]:
+    """A list of an option that holds several values; ValueError for anything else."""
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise ValueError(f"{name} must be several values, as in (1, 2), got {value!r}")
+    return list(value)

@@ -63,7 +63,7 @@ def load_model(name: str | None, weights: str | Path, settings: dict[str, Any]) 
         return load(weights)
     try:
         return build(name, weights=weights, **settings).eval()
-    except TypeError as error:  # a builder that met a number where it wants several
+    except TypeError as error:  # a builder that met a value of another kind than it wants
         if not settings:
             raise
         raise ValueError(f"{name} cannot be built with --set {format_settings(settings)}: {error}") from error

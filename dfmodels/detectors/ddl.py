@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfops
-from dfmodels.detector import Detector, InputContract, check_option
+from dfmodels.detector import Detector, InputContract, check_option, listed
 from dfmodels.layers.clips import by_frames, each_frame, fold, pointwise
 from dfmodels.layers.convolution import ConvNorm, conv_norm
 from dfmodels.registry import register
@@ -489,28 +489,24 @@ def ddl(
     config: dict[str, Any] = {
         "num_frames": num_frames,
         "num_classes": num_classes,
-        "stem_channels": list(stem_channels),
-        "widths": list(widths),
-        "num_convs": list(num_convs),
-        "strides": list(strides),
-        "exit_channels": list(exit_channels),
+        "stem_channels": listed("stem_channels", stem_channels),
+        "widths": listed("widths", widths),
+        "num_convs": listed("num_convs", num_convs),
+        "strides": listed("strides", strides),
+        "exit_channels": listed("exit_channels", exit_channels),
         "fusion_channels": fusion_channels,
         "num_keep": num_keep,
         "mask_rule": mask_rule,
         "min_variance": min_variance,
         "gamma": gamma,
-        "capture_blocks": _for_each(capture_blocks, len(widths)),
-        "aggregation_blocks": _for_each(aggregation_blocks, len(widths)),
-        "size": [size, size] if isinstance(size, int) else list(size),
+        "size": [size, size] if isinstance(size, int) else listed("size", size),
     }
+    for name, switch in (("capture_blocks", capture_blocks), ("aggregation_blocks", aggregation_blocks)):
+        config[name] = [switch] * len(config["widths"]) if isinstance(switch, bool) else listed(name, switch)
     _check(config)
     model = DDL(**{**config, "size": tuple(config["size"])})
     model.config = config
     return model
-
-
-def _for_each(switch: Sequence[bool] | bool, num_blocks: int) -> list[bool]:
-    return [switch] * num_blocks if isinstance(switch, bool) else list(switch)
 
 
 def _check(config: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfops
-from dfmodels.detector import Detector, InputContract, check_option, is_count
+from dfmodels.detector import Detector, InputContract, check_option, is_count, listed
 from dfmodels.layers.clips import fold, unfold
 from dfmodels.layers.convolution import ConvNorm, conv_norm
 from dfmodels.registry import register
@@ -701,8 +701,8 @@ def stil(
     Source: arXiv:2109.01860 and the authors' release.
     """
     config: dict[str, Any] = dict(locals())
-    config |= {name: list(config[name]) for name in ("layers", "planes", "stem_channels", "tim_kernel")}
-    config["size"] = [size, size] if isinstance(size, int) else list(size)
+    config |= {name: listed(name, config[name]) for name in ("layers", "planes", "stem_channels", "tim_kernel")}
+    config["size"] = [size, size] if isinstance(size, int) else listed("size", size)
     _check(config)
     options = {name: config[name] for name in BLOCK_OPTIONS}
     options["halves"] = halves or ("project" if backbone == "scnet50_v1d" else "split")

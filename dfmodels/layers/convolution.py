@@ -39,6 +39,9 @@ class ConvNorm(nn.Module):
         padding = (height // 2, width // 2)
         self.conv = nn.Conv2d(in_channels, out_channels, (height, width), stride, padding, bias=bias)
         self.norm = nn.BatchNorm2d(out_channels)
+        self.packed: Tensor | None = (
+            None  # the folded weight in the order of oneDNN, which would else be made at each call
+        )
         nn.init.normal_(self.conv.weight, std=math.sqrt(2 / (out_channels * height * width)))
 
     def forward(
@@ -56,7 +59,8 @@ class ConvNorm(nn.Module):
             return _finish(self.norm(self.conv(x)), residual, relu)
         weight, bias = self.folded()
         if _fuses(x, weight):
-            return _fused(x, weight, bias, self.conv, residual, relu, overwrite)
+            packed = weight if self.packed is None else self.packed
+            return _fused(x, packed, bias, self.conv, residual, relu, overwrite)
         return _finish(F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding), residual, relu)
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
@@ -73,13 +77,19 @@ class ConvNorm(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Put the norm into the convolution for good; the module then serves inference only."""
-        if self.norm is None:
-            return
-        weight, bias = self.folded()
-        assert bias is not None
-        self.conv.weight.copy_(weight)
-        self.conv.bias = nn.Parameter(bias)
-        self.norm = None
+        if self.norm is not None:
+            weight, bias = self.folded()
+            assert bias is not None
+            self.conv.weight.copy_(weight)
+            self.conv.bias = nn.Parameter(bias)
+            self.norm = None
+        weight = self.conv.weight
+        if _ONEDNN and weight.device.type == "cpu" and weight.dtype == torch.float32:
+            place = (self.conv.padding, self.conv.stride, self.conv.dilation, self.conv.groups)
+            self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *place)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": None}  # has no storage that could be copied or written
 
 
 def _finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:

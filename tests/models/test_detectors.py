@@ -73,6 +73,14 @@ def test_clips_of_a_batch_do_not_touch_each_other(model):
         torch.testing.assert_close(model(both)[1:], model(both[1:]), rtol=1e-4, atol=1e-5)
 
 
+def test_one_value_where_several_are_wanted(model):
+    several = [name for name, value in model.config.items() if isinstance(value, list) and name != "size"]
+    for name in several:
+        for wrong in (3, "34", None):
+            with pytest.raises(ValueError, match=rf"{name} must be several values, as in \(1, 2\), got {wrong!r}"):
+                dfmodels.build(model.name, **{**SMALL[model.name], name: wrong})
+
+
 def test_input_is_left_unchanged(model):
     clip = clips(model)
     before = clip.clone()
@@ -217,6 +225,8 @@ def test_optimized_copy(model, tmp_path):
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     with pytest.raises(RuntimeError, match="inference only"):
         fast.train()
+    with pytest.raises(RuntimeError, match="takes no weights; load them into the model it was made from"):
+        fast.load_state_dict(before)
     with pytest.raises(ValueError, match="cannot be saved; save the model it was made from"):
         dfmodels.save(fast, tmp_path / "fast.safetensors")
     assert dfmodels.optimize(fast).predict(clip).equal(fast.predict(clip))
