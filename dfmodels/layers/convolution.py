@@ -39,9 +39,7 @@ class ConvNorm(nn.Module):
         padding = (height // 2, width // 2)
         self.conv = nn.Conv2d(in_channels, out_channels, (height, width), stride, padding, bias=bias)
         self.norm = nn.BatchNorm2d(out_channels)
-        self.packed: Tensor | None = (
-            None  # the folded weight in the order of oneDNN, which would else be made at each call
-        )
+        self.packed: tuple[torch.Size, Tensor] | None = None
         nn.init.normal_(self.conv.weight, std=math.sqrt(2 / (out_channels * height * width)))
 
     def forward(
@@ -59,8 +57,8 @@ class ConvNorm(nn.Module):
             return _finish(self.norm(self.conv(x)), residual, relu)
         weight, bias = self.folded()
         if _fuses(x, weight):
-            packed = weight if self.packed is None else self.packed
-            return _fused(x, packed, bias, self.conv, residual, relu, overwrite)
+            weight = weight if self.norm is not None else self.pack(x.shape)
+            return _fused(x, weight, bias, self.conv, residual, relu, overwrite)
         return _finish(F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding), residual, relu)
 
     def folded(self) -> tuple[Tensor, Tensor | None]:
@@ -83,10 +81,15 @@ class ConvNorm(nn.Module):
             self.conv.weight.copy_(weight)
             self.conv.bias = nn.Parameter(bias)
             self.norm = None
-        weight = self.conv.weight
-        if _ONEDNN and weight.device.type == "cpu" and weight.dtype == torch.float32:
-            place = (self.conv.padding, self.conv.stride, self.conv.dilation, self.conv.groups)
-            self.packed = torch.ops.mkldnn._reorder_convolution_weight(weight, *place)
+
+    def pack(self, shape: torch.Size) -> Tensor:
+        """The weight in the order that oneDNN wants for inputs of this shape; it would else make it at every call."""
+        packed = self.packed
+        if packed is None or packed[0] != shape:
+            conv = self.conv
+            place = (conv.padding, conv.stride, conv.dilation, conv.groups)
+            packed = self.packed = (shape, torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *place, shape))
+        return packed[1]
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "packed": None}  # has no storage that could be copied or written
