@@ -55,7 +55,7 @@ def main() -> int:
     print("\n".join(facts))
     print(line(HEADER))
     rows = []
-    for row in measure(options.device, options.only, bandwidth):
+    for row in measure(options.device, options.only):
         rows.append(row)
         tqdm.write(line(row))
     if set(options.only) != {*OPERATORS, *DETECTORS}:
@@ -71,7 +71,7 @@ def main() -> int:
     return 0
 
 
-def measure(device: str, names: list[str], bandwidth: float) -> Iterator[list[str]]:
+def measure(device: str, names: list[str]) -> Iterator[list[str]]:
     """Rows of text. On the CPU, detectors with both allocators, operators where it keeps freed memory."""
     detectors = [DETECTORS[name] for name in names if name in DETECTORS]
     allocator = "torch" if device == "cuda" else "default"
@@ -84,7 +84,8 @@ def measure(device: str, names: list[str], bandwidth: float) -> Iterator[list[st
             yield from (columns(row, allocator) for row in detector.rows(device))
     cases = [case for name in names if name in OPERATORS for case in OPERATORS[name].cases(device)]
     for case in tqdm(cases, desc="benchmarks", unit="case", disable=None):
-        yield from (columns(row, allocator) for row in run(case, device, bandwidth))
+        # a shared machine's memory may be twice as fast a minute later
+        yield from (columns(row, allocator) for row in run(case, device, copy_bandwidth(device)))
 
 
 def columns(row: Row, allocator: str) -> list[str]:
@@ -118,7 +119,7 @@ def describe(device: str, bandwidth: float) -> list[str]:
     else:
         facts.append(f"CPU {processor()}, {torch.get_num_threads()} threads")
         facts.append("allocator: default, or keeps freed memory (mallopt), so that fresh outputs cost no page faults")
-    facts.append(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write)")
+    facts.append(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write) at the start, measured again before each operator")
     return facts
 
 
