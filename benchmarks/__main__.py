@@ -119,7 +119,9 @@ def describe(device: str, bandwidth: float) -> list[str]:
     else:
         facts.append(f"CPU {processor()}, {torch.get_num_threads()} threads")
         facts.append("allocator: default, or keeps freed memory (mallopt), so that fresh outputs cost no page faults")
-    facts.append(f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write) at the start, measured again before each operator")
+    facts.append(
+        f"copy bandwidth {bandwidth / 1e9:.1f} GB/s (read + write) at the start, measured again before each operator"
+    )
     return facts
 
 
