@@ -52,10 +52,12 @@ class SpatialInconsistency(nn.Module):
         self.features = ConvNorm(channels, channels, 3)
         self.exit = ConvNorm(channels, channels, 3, stride=stride) if exit_conv else None
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(N, C, H, W) -> out and evidence of the same shape."""
+    def forward(self, x: Tensor, *, relu: bool = False) -> tuple[Tensor, Tensor]:
+        """(N, C, H, W) -> out, rectified if asked for, and evidence, of the same shape."""
         evidence = self.features(x) * self.confidence(x)
-        return (evidence if self.exit is None else self.exit(evidence)), evidence
+        if self.exit is None:
+            return (F.relu(evidence) if relu else evidence), evidence
+        return self.exit(evidence, relu=relu), evidence
 
     def confidence(self, x: Tensor) -> Tensor:
         """sigmoid(x + up(v)), (N, C, H, W) in (0, 1)."""
@@ -205,7 +207,8 @@ class InformationSupplement(nn.Module):
 
     def gate(self, evidence: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, C) in (0, 1)."""
-        return torch.sigmoid(F.conv1d(evidence.mean((2, 3))[:, None], self.taps, padding=1)[:, 0])
+        neighbours = F.pad(evidence.mean((2, 3)), (1, 1)).unfold(1, 3, 1)
+        return torch.sigmoid(neighbours @ self.taps[0, 0].to(neighbours.dtype))
 
 
 class TemporalShift(nn.Module):
@@ -316,8 +319,7 @@ class STILBlock(nn.Module):
         a, b = self.split(x)
         evidence = b
         if self.spatial is not None:
-            b, evidence = self.spatial(b)
-            b = F.relu(b, inplace=b is not evidence)
+            b, evidence = self.spatial(b, relu=True)
         if self.temporal is not None:
             a = self.temporal(a, num_frames)
         temporal = a
