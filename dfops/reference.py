@@ -120,3 +120,12 @@ def _interframe_difference(
         low = torch.where(masked.any(1)[:, None, None], low.detach(), low)
         s = (s - low) / (high - low + eps)
     return s.unflatten(2, (h, w)).to(query.dtype), variance, threshold
+
+
+def paired_cosine(anchor: Tensor, others: Tensor, signs: Sequence[float], *, eps: float = 1e-8) -> Tensor:
+    anchor_unit, others_unit = (
+        x / (torch.linalg.vector_norm(x, dim=-3, keepdim=True) + eps)
+        for x in (y.to(torch.promote_types(y.dtype, torch.float32)) for y in (anchor, others))
+    )
+    distance = 1 - (anchor_unit[:, None] * others_unit).sum(2)
+    return (distance * distance.new_tensor(signs).reshape(-1, 1, 1)).sum(1)
