@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from dfmodels.video.decode import count_frames, iter_frames
 from dfmodels.video.faces import FaceDetector, check_margin, crop_square, face_detector, opencv
 from dfmodels.video.frame import Frame, VideoError
-from dfmodels.video.sampling import SPAN, check_count, eval_frames
+from dfmodels.video.sampling import SPAN, check_count, eval_frames, even_frames
 from dfmodels.video.tracking import SELECT, choose_apart, choose_faces, follow
 
 __all__ = ["Clip", "NoFaceError", "clip_frames", "folder_clip_frames", "read_clips"]
 
-SAMPLINGS = ("consecutive", "spread")
+SAMPLINGS = ("consecutive", "spread", "even")
 
 
 class NoFaceError(VideoError):
@@ -65,12 +65,15 @@ def clip_frames(
     "spread": the T * N frames of `eval_frames`, T at a time. A film of fewer frames repeats some, within a clip and
     from one clip to the next.
 
+    "even": T * N frames of `even_frames`, T at a time. N is at most the number of clips that different frames fill, so
+    only a film of fewer than T frames repeats some; with T = 1 a film of no more than N frames gives each of them once.
+
     Args:
         num_frames_in_video: at least 1.
         clip_length: frames of a clip T, at least 1.
-        num_clips: number of clips N, with "consecutive" at most; None for all, with "spread" as many as different
-            candidates fill, at least one.
-        sampling: "consecutive" or "spread".
+        num_clips: number of clips N, with "consecutive" and "even" at most; None for all, with "spread" and "even" as
+            many as different candidates or frames fill, at least one.
+        sampling: "consecutive", "spread" or "even".
 
     Returns:
         One list of T ascending frame numbers per clip, in order of time.
@@ -86,9 +89,11 @@ def clip_frames(
     if sampling == "spread":
         if num_clips is None:
             num_clips = max(1, min(num_frames_in_video, SPAN) // clip_length)
-        frames = eval_frames(num_frames_in_video, clip_length * num_clips)
-        return [frames[i : i + clip_length] for i in range(0, len(frames), clip_length)]
+        return cut(eval_frames(num_frames_in_video, clip_length * num_clips), clip_length)
     segments = max(1, num_frames_in_video // clip_length)
+    if sampling == "even":
+        clips = segments if num_clips is None else min(num_clips, segments)
+        return cut(even_frames(num_frames_in_video, clip_length * clips), clip_length)
     taken = range(segments)
     if num_clips is not None and num_clips < segments:
         picked = [(2 * i + 1) * segments // (2 * num_clips) for i in range(num_clips)]
@@ -96,6 +101,10 @@ def clip_frames(
         picked = list(taken)
     last = num_frames_in_video - 1
     return [[min(s * clip_length + t, last) for t in range(clip_length)] for s in picked]
+
+
+def cut(frames: list[int], clip_length: int) -> list[list[int]]:
+    return [frames[i : i + clip_length] for i in range(0, len(frames), clip_length)]
 
 
 def folder_clip_frames(first: int, last: int, clip_length: int) -> list[int]:
@@ -134,9 +143,9 @@ def read_clips(
 
     The film is streamed once, up to the last frame needed; one clip of frames is in memory. The face of a clip of
     consecutive frames is chosen by `select`, followed by overlap, and its box smoothed over time (`tracking.follow`);
-    frames without a detection take the interpolated or nearest box of their clip. Spread frames are too far apart to
-    follow a face: `select` chooses in each, and frames without a detection take the nearest box of their clip. A clip
-    without any detection is left out.
+    frames without a detection take the interpolated or nearest box of their clip. Spread and even frames are too far
+    apart to follow a face: `select` chooses in each, and frames without a detection take the nearest box of their clip.
+    A clip without any detection is left out, so of single frames every one without a face.
 
     Args:
         path: a film or a folder of images, as for `read_frames`.
@@ -219,9 +228,10 @@ class Assembler:
                 if ended:
                     break
         if not found:
+            where = "clip" if num_frames > 1 else "frame read"
             raise NoFaceError(
-                f"{self.path}: {self.detector.name} finds no face in any clip; try another face detector, or `none` if "
-                "the frames are face crops already"
+                f"{self.path}: {self.detector.name} finds no face in any {where}; try another face detector, or `none` "
+                "if the frames are face crops already"
             )
 
     def assemble(self, held: list[Frame], numbers: list[int]) -> Clip | None:
@@ -234,7 +244,7 @@ class Assembler:
         if getattr(self.detector, "whole_frame", False):
             boxes = [(0, 0, width, height) for height, width in sizes]
         else:
-            choose = choose_apart if self.sampling == "spread" else choose_faces
+            choose = choose_faces if self.sampling == "consecutive" else choose_apart
             squares = follow(choose(detections, sizes, self.select))
             boxes = [crop_square(square, size, self.margin) for square, size in zip(squares, sizes, strict=True)]
         height, width = self.size
