@@ -17,7 +17,10 @@ class InputContract:
     Attributes:
         num_frames: frames T of a clip.
         size: height and width of a face crop in pixels; other sizes run, this one was trained for.
-        margin: side of the square crop relative to the longer side of the face box.
+        margin: side of the square crop relative to the longer side of the face box, of an aligned one relative to the
+            template.
+        crop: "square", around the face box, or "aligned", turned and scaled by landmarks (`dfmodels.video.align_face`);
+            a face detector that gives none leaves the square one.
         mean, std: per colour (RGB, after scaling to [0, 1]): input = (value - mean) / std.
         sampling: which frames make the clips of a video. "consecutive": T neighbouring frames a clip, the clips evenly
             spaced; "spread": the T * clips frames of STIL's test protocol (`dfmodels.video.eval_frames`), cut into
@@ -37,6 +40,7 @@ class InputContract:
     sampling: str = "consecutive"
     num_clips: int = 8
     average: str = "probabilities"
+    crop: str = "square"
 
     @property
     def unit(self) -> str:

@@ -140,6 +140,7 @@ def score_video(
         margin=contract.margin,
         select=select,
         sampling=contract.sampling,
+        crop=contract.crop,
         progress=progress,
     )
     scores: list[ClipScore] = []

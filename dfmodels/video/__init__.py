@@ -1,5 +1,6 @@
 """Clips of face crops out of films: decoding, face boxes, crops."""
 
+from dfmodels.video.alignment import align_face
 from dfmodels.video.clips import Clip, NoFaceError, clip_frames, folder_clip_frames, read_clips
 from dfmodels.video.decode import Frame, VideoError, count_frames, read_frames
 from dfmodels.video.faces import BoxesFile, FaceDetector, Haar, WholeFrame, YuNet, crop_box, face_detector
@@ -15,6 +16,7 @@ __all__ = [
     "VideoError",
     "WholeFrame",
     "YuNet",
+    "align_face",
     "candidate_frames",
     "clip_frames",
     "count_frames",

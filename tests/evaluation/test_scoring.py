@@ -135,6 +135,19 @@ def test_frames_of_a_film(film):
     np.testing.assert_allclose(result.suspect.mean((1, 2, 3)), np.array(indices[4:]) * STEP, atol=2)
 
 
+def test_the_contract_chooses_the_crop(monkeypatch, film):
+    given = {}
+    read_clips = scoring.read_clips
+    monkeypatch.setattr(
+        scoring, "read_clips", lambda path, **options: given.update(options) or read_clips(path, **options)
+    )
+    for crop in ("square", "aligned"):
+        model = FrameLevel()
+        model.contract = replace(model.contract, crop=crop)
+        score_video(model, film, faces="none")
+        assert given["crop"] == crop
+
+
 def test_frames_are_computed_eight_at_a_time(film):
     for options, batches in (({}, [8, 8, 8]), ({"batch_size": 5}, [5, 5, 5, 5, 4]), ({"num_clips": 3}, [3])):
         model = FrameLevel()

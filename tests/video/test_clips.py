@@ -18,6 +18,7 @@ from dfmodels.video import (
     NoFaceError,
     VideoError,
     WholeFrame,
+    align_face,
     clip_frames,
     clips,
     crop_box,
@@ -333,6 +334,34 @@ def test_single_frames_without_a_face_are_left_out(ramp_film: Path, tmp_path: Pa
         list(read_clips(ramp_film, num_frames=1, size=8, faces=boxes(tmp_path, {}), num_clips=6, sampling="even"))
 
 
+def test_aligned_crops(tmp_path: Path) -> None:
+    for i in range(5):
+        write_image(tmp_path / f"{i}.png", noise(i))
+    box = [20, 10, 40, 30]
+    points = [[26, 18], [35, 16], [31, 22], [28, 27], [36, 25]]
+    landmarks = [1, *(value for point in points for value in point)]
+    found = {
+        "0": [[*box, *landmarks]],
+        "1": [box],
+        "3": [[*box, 1, *[30] * 10]],
+        "4": [box, [0, 0, 50, 40, *landmarks]],
+    }
+    options = {"size": 12, "num_frames": 5, "margin": 1.1, "sampling": "even", "faces": boxes(tmp_path, found)}
+    (square,) = read_clips(tmp_path, **options)
+    (aligned,) = read_clips(tmp_path, crop="aligned", **options)
+    assert (aligned.boxes == square.boxes).all()
+    # No landmarks, no face, or points in one place: the square crop.
+    assert (aligned.frames[1:4] == square.frames[1:4]).all()
+    for i in (0, 4):  # in the last frame the larger face has them
+        assert (aligned.frames[i] == align_face(noise(i)[..., ::-1].copy(), np.array(points), 12, 1.1)).all()
+        assert (aligned.frames[i] != square.frames[i]).any()
+    # Faces of a detector without landmarks, and frames taken whole.
+    for faces in (TwoPeople(), "none"):
+        (square,) = read_clips(tmp_path, **options | {"faces": faces})
+        (aligned,) = read_clips(tmp_path, crop="aligned", **options | {"faces": faces})
+        assert (aligned.frames == square.frames).all()
+
+
 def test_progress(ramp_film: Path) -> None:
     seen: list[int] = []
     list(read_clips(ramp_film, num_frames=4, size=8, progress=seen.append))
@@ -430,6 +459,8 @@ def test_missing_film(tmp_path: Path) -> None:
         ({"margin": 0.0}, "margin must be a finite number above 0, got 0"),
         ({"select": "oldest"}, "select must be one of largest, central, confident, got 'oldest'"),
         ({"sampling": "dense"}, "sampling must be one of consecutive, spread, even, got 'dense'"),
+        ({"crop": "oval"}, "crop must be one of square, aligned, got 'oval'"),
+        ({"crop": "aligned", "size": (8, 9)}, r"size must be square for an aligned crop, got \(8, 9\)"),
         ({"faces": "harr"}, "did you mean haar"),
     ],
 )
