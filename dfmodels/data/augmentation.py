@@ -87,10 +87,10 @@ class Sharpen(v2.Transform):
         if min(height, width) < 2:
             raise ValueError(f"images must be at least 2 pixels high and wide, got {height} x {width}")
         a, lightness = params["a"], params["l"]
-        kernel = torch.full((1, 1, 3, 3), -a, device=inpt.device)
+        kernel = torch.full((3, 1, 3, 3), -a, device=inpt.device)
         kernel[..., 1, 1] = 1 - a + a * (8 + lightness)
-        planes = inpt.reshape(-1, 1, height, width).float()
-        out = F.conv2d(F.pad(planes, (1, 1, 1, 1), mode="reflect"), kernel)
+        images = inpt.reshape(-1, 3, height, width).float()
+        out = F.conv2d(F.pad(images, (1, 1, 1, 1), mode="reflect"), kernel, groups=3)
         return out.round().clamp(0, 255).to(torch.uint8).reshape(inpt.shape)
 
 
