@@ -32,6 +32,7 @@ DEEPFAKEBENCH_FILE = f"{DATASET}.json"
 _CONFIG = replace(
     DEFAULT_CONFIG, fps=2.0, shift=0.0, stretch=0.0, roll=0.0, colour=0.0, texture=0.0, softness=0.0, mask=0.0
 )
+Alteration = Callable[[Array, Motion, int], None]  # as `Scene.render` takes it
 _MINIATURE = 110  # stream of random numbers, beside those of the talking heads
 
 
@@ -101,9 +102,8 @@ def _real_and_fakes(
 ) -> Mapping[str, NDArray[np.uint8]]:
     """Clip of the target, and of each manipulation that puts the source into it, by method."""
     own, other = target.motion(num_frames), source.motion(num_frames)
-    mimicry = replace(
-        own, **{name: getattr(other, name) for name in ("blink", "gaze_x", "gaze_y", "mouth", "smile", "brows")}
-    )
+    expression = ("blink", "gaze_x", "gaze_y", "mouth", "smile", "brows")
+    mimicry = replace(own, **{name: getattr(other, name) for name in expression})
     mouthing = replace(own, mouth=other.mouth, smile=other.smile)
     render = target.render
     return {
@@ -113,9 +113,6 @@ def _real_and_fakes(
         "FaceSwap": render(False, num_frames, alter=_faceswap(target, source, rng)),
         "NeuralTextures": render(False, num_frames, motion=mouthing, alter=_neural_textures(target)),
     }
-
-
-Alteration = Callable[[Array, Motion, int], None]
 
 
 def _blurred(scene: Scene, face: Array, radius: float) -> Array:
