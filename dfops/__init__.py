@@ -11,6 +11,7 @@ from dfops import reference  # noqa: E402
 from dfops.ops.directional_difference import directional_difference  # noqa: E402
 from dfops.ops.inconsistency_gate import inconsistency_gate  # noqa: E402
 from dfops.ops.interframe_difference import interframe_difference, interframe_difference_sparse  # noqa: E402
+from dfops.ops.latent_augment import latent_augment, latent_augment_mix  # noqa: E402
 from dfops.ops.strip_merge import strip_merge  # noqa: E402
 from dfops.ops.strip_pool import strip_pool  # noqa: E402
 
@@ -32,6 +33,8 @@ __all__ = [
     "inconsistency_gate",
     "interframe_difference",
     "interframe_difference_sparse",
+    "latent_augment",
+    "latent_augment_mix",
     "reference",
     "strip_merge",
     "strip_pool",
