@@ -162,7 +162,7 @@ Tensor latent_augment_backward_cpu(const Tensor& grad, const Tensor& choice, con
                                   map_sums.data(),
                                   halves,
                                   detach_statistics};
-    const int64_t units = units_a_task(s, kTask / 4), tasks = ceil_div(units_of(s), units);
+    const int64_t units = units_a_task(s, kTask / 2), tasks = ceil_div(units_of(s), units);
     torch::stable::parallel_for(0, s.domains * tasks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t first = i % tasks * units;

@@ -63,6 +63,37 @@ DFOPS_CLONES void store_run(scalar_t* out, const acc_type<scalar_t>* from, int64
   for (int64_t i = 0; i < n; ++i) out[i] = scalar_t(from[i]);
 }
 
+// A summand of many values: factor * from.
+template <class scalar_t>
+struct Term {
+  acc_type<scalar_t> factor;
+  const scalar_t* from;
+};
+
+// out = the sum of the terms, and of others that are kept in the type that accumulates.
+template <class out_t, class scalar_t, class acc_t>
+DFOPS_CLONES void sum_terms(out_t* out, const std::vector<Term<scalar_t>>& terms, const std::vector<Term<acc_t>>& wide,
+                            int64_t n) {
+  constexpr int64_t kLanes = 64;
+  for (int64_t i = 0; i < n; i += kLanes, out += kLanes) {
+    acc_t sum[kLanes] = {};
+    const int64_t count = min64(kLanes, n - i);
+    const auto add = [&](const auto& term) __attribute__((always_inline)) {
+      const auto* from = term.from + i;
+      if (count == kLanes) {
+#pragma omp simd
+        for (int64_t k = 0; k < kLanes; ++k) sum[k] += term.factor * acc_t(from[k]);
+      } else {
+        for (int64_t k = 0; k < count; ++k) sum[k] += term.factor * acc_t(from[k]);
+      }
+    };
+    for (const auto& term : terms) add(term);
+    for (const auto& term : wide) add(term);
+#pragma omp simd
+    for (int64_t k = 0; k < count; ++k) out[k] = out_t(sum[k]);
+  }
+}
+
 template <class acc_t>
 DFOPS_CLONES void divide_run(acc_t* to, acc_t by, int64_t n) {
 #pragma omp simd
@@ -141,8 +172,9 @@ void sample_statistics(acc_type<scalar_t>* centroid, acc_type<scalar_t>* shares,
   using acc_t = acc_type<scalar_t>;
   const int64_t n = end - begin;
   const auto row = [&](int64_t g) { return z + row_offset(s, domain, g) + begin; };
-  std::fill_n(centroid + begin, n, acc_t(0));
-  for (int64_t g = 0; g < s.groups; ++g) add_run(centroid + begin, Same<acc_t>{1}, Run<scalar_t>{row(g)}, n);
+  std::vector<Term<scalar_t>> terms;
+  for (int64_t g = 0; g < s.groups; ++g) terms.push_back({1, row(g)});
+  sum_terms(centroid + begin, terms, std::vector<Term<acc_t>>(), n);
   divide_run(centroid + begin, acc_t(s.groups), n);
   const acc_t* from = (given != nullptr ? given : centroid) + begin;
   for (int64_t g = 0; g < s.groups; ++g) shares[g] = squared_distance(row(g), from, n);
@@ -345,55 +377,39 @@ struct Backward {
   // Units [begin, end) of a domain's maps.
   void operator()(int64_t domain, int64_t begin, int64_t end) const {
     const Sizes& s = sizes;
-    const int64_t run = run_of(s), step = unit_step(s, halves), units = end - begin;
-    // gradients of the farthest row, of the sum of all rows, and, sample granularity, of the first row through id 3
-    std::vector<acc_t> total(units * run), hard, mean, first;
+    const int64_t run = run_of(s), numel = (end - begin) * run;
+    // gradients of the farthest row, of the sum of all rows, and, at sample granularity, of z_j - z_k of id 3
+    std::vector<acc_t> hard, mean, pair;
+    sum_gradients(hard, domain, begin, end, [&](int64_t id) { return id == kInterpolate && !detach; });
+    sum_gradients(mean, domain, begin, end,
+                  [&](int64_t id) { return id == kExtrapolate && !detach && !draws.given_centroid; });
+    if (!s.per_channel) sum_gradients(pair, domain, begin, end, [&](int64_t id) { return id == kDifference; });
+    std::vector<acc_t> own(numel);
+    std::vector<Term<scalar_t>> terms;
+    std::vector<Term<acc_t>> wide;
     for (int64_t g = 0; g < s.groups; ++g) {
       const int64_t map = g * s.domains + domain, id = draws.transform(s, map);
-      if (!draws.reads_rows(id) || (id != kDifference && detach)) continue;
-      if (id == kExtrapolate && draws.given_centroid) continue;
-      if (id == kDifference && s.per_channel) continue;
-      std::vector<acc_t>& sum = id == kInterpolate ? hard : id == kExtrapolate ? mean : first;
-      if (s.per_channel) {
-        sum.resize(s.positions());
-        add_run(sum.data(), Same<acc_t>{1}, Run<acc_t>{map_sums + map * s.positions()}, s.positions());
+      terms.clear();
+      wide.clear();
+      if (id == kRotate || s.per_channel) {
+        differentiate_channels(own.data(), id, map, begin, end, hard, mean);
+        wide.push_back({1, own.data()});
       } else {
-        sum.resize(units * run);
-        add_units(sum.data(), draws.lam[map], grad_at(map, begin), units);
+        terms.push_back({draws.own_factor(s, id, map, 0), grad_at(map, begin)});
       }
-    }
-    for (int64_t g = 0; g < s.groups; ++g) {
-      const int64_t map = g * s.domains + domain, id = draws.transform(s, map);
-      if (id == kRotate) {
-        gathers[map].apply(total.data(), grad_at(map, 0), step, s, begin, end);
-      } else {
-        std::vector<acc_t> factor;
-        for (int64_t c = 0; c < (s.per_channel ? s.channels : 1); ++c)
-          factor.push_back(draws.own_factor(s, id, map, c));
-        for (int64_t u = begin; u < end; ++u)
-          with_scale(factor, s, u, [&](auto by) {
-            scale_run(total.data() + (u - begin) * run, by, Run<scalar_t>{grad_at(map, u)}, run);
-          });
-      }
-      if (!mean.empty()) add_to_rows(total.data(), -1 / acc_t(s.rows()), mean, begin, end);
-      if (s.per_channel) {
-        if (!hard.empty() && hard_index[domain] / s.channels == g)
-          add_to_channel(total.data(), 1, hard.data(), hard_index[domain] % s.channels, begin, end);
-        if (id == kDifference)
-          for (int64_t c = 0; c < 2; ++c)
-            add_to_channel(total.data(), c == 0 ? 1 : -1, map_sums + map * s.positions(), c, begin, end);
-      } else {
-        if (!hard.empty() && hard_index[domain] == g) add_to_rows(total.data(), 1, hard, begin, end);
-        if (!first.empty() && g < 2) add_to_rows(total.data(), g == 0 ? 1 : -1, first, begin, end);
+      if (!s.per_channel) {
+        if (!mean.empty()) wide.push_back({-1 / acc_t(s.rows()), mean.data()});
+        if (!hard.empty() && hard_index[domain] == g) wide.push_back({1, hard.data()});
+        if (!pair.empty() && g < 2) wide.push_back({acc_t(g == 0 ? 1 : -1), pair.data()});
       }
       if (halves == 2) {
         const int64_t half = s.steps(2).half;
-        add_units(total.data(), draws.mix_weight(s, map), grad_at(map, begin) + half, units);
+        terms.push_back({draws.mix_weight(s, map), grad_at(map, begin) + half});
         for (int64_t other = g * s.domains; other < (g + 1) * s.domains; ++other)
           if (draws.partner(s, other) == domain)
-            add_units(total.data(), 1 - draws.mix_weight(s, other), grad_at(other, begin) + half, units);
+            terms.push_back({1 - draws.mix_weight(s, other), grad_at(other, begin) + half});
       }
-      store_run(grad_z + map * s.map() + begin * run, total.data(), units * run);
+      sum_units(grad_z + map * s.map() + begin * run, terms, wide, end - begin);
     }
   }
 
@@ -402,23 +418,72 @@ struct Backward {
     return grad + map * sizes.steps(halves).map + unit * unit_step(sizes, halves);
   }
 
-  // to += factor * gradient
-  void add_units(acc_t* to, acc_t factor, const scalar_t* from, int64_t units) const {
+  // The same of every unit.
+  template <class out_t>
+  void sum_units(out_t* out, std::vector<Term<scalar_t>>& terms, std::vector<Term<acc_t>>& wide, int64_t units) const {
     const int64_t run = run_of(sizes), step = unit_step(sizes, halves);
-    if (step == run) return add_run(to, Same<acc_t>{factor}, Run<scalar_t>{from}, units * run);
-    for (int64_t u = 0; u < units; ++u) add_run(to + u * run, Same<acc_t>{factor}, Run<scalar_t>{from + u * step}, run);
+    if (step == run) return sum_terms(out, terms, wide, units * run);
+    for (int64_t u = 0; u < units; ++u, out += run) {
+      sum_terms(out, terms, wide, run);
+      for (auto& term : terms) term.from += step;
+      for (auto& term : wide) term.from += run;
+    }
   }
 
-  // Every row of the units gets `factor` times the statistic's gradient.
-  void add_to_rows(acc_t* to, acc_t factor, const std::vector<acc_t>& statistic, int64_t begin, int64_t end) const {
+  // sum = of lam times the gradient of the maps that take part; empty where none does.
+  template <class F>
+  void sum_gradients(std::vector<acc_t>& sum, int64_t domain, int64_t begin, int64_t end, const F& takes_part) const {
+    const Sizes& s = sizes;
+    std::vector<Term<scalar_t>> terms;
+    std::vector<Term<acc_t>> wide;
+    for (int64_t map = domain; map < s.maps(); map += s.domains) {
+      if (!takes_part(draws.transform(s, map))) continue;
+      if (s.per_channel)
+        wide.push_back({1, map_sums + map * s.positions()});
+      else
+        terms.push_back({draws.lam[map], grad_at(map, begin)});
+    }
+    if (terms.empty() && wide.empty()) return;
+    sum.resize(s.per_channel ? s.positions() : (end - begin) * run_of(s));
+    if (s.per_channel)
+      sum_terms(sum.data(), terms, wide, s.positions());
+    else
+      sum_units(sum.data(), terms, wide, end - begin);
+  }
+
+  // What differs from channel to channel or position to position: to = the gradient of a map, mixup apart; at sample
+  // granularity of rotation alone.
+  void differentiate_channels(acc_t* to, int64_t id, int64_t map, int64_t begin, int64_t end,
+                              const std::vector<acc_t>& hard, const std::vector<acc_t>& mean) const {
+    const Sizes& s = sizes;
+    const int64_t run = run_of(s), group = map / s.domains, hard_row = hard_index[map % s.domains];
+    if (id == kRotate) {
+      gathers[map].apply(to, grad_at(map, 0), unit_step(s, halves), s, begin, end);
+    } else {
+      std::vector<acc_t> factor;
+      for (int64_t c = 0; c < s.channels; ++c) factor.push_back(draws.own_factor(s, id, map, c));
+      for (int64_t u = begin; u < end; ++u)
+        with_scale(factor, s, u, [&](auto by) {
+          scale_run(to + (u - begin) * run, by, Run<scalar_t>{grad_at(map, u)}, run);
+        });
+    }
+    if (!s.per_channel) return;
+    if (!mean.empty()) add_to_rows(to, -1 / acc_t(s.rows()), mean, begin, end);
+    if (!hard.empty() && hard_row / s.channels == group)
+      add_to_channel(to, 1, hard.data(), hard_row % s.channels, begin, end);
+    if (id != kDifference) return;
+    add_to_channel(to, 1, map_sums + map * s.positions(), 0, begin, end);
+    add_to_channel(to, -1, map_sums + map * s.positions(), 1, begin, end);
+  }
+
+  // Every channel gets `factor` times (H, W) values.
+  void add_to_rows(acc_t* to, acc_t factor, const std::vector<acc_t>& values, int64_t begin, int64_t end) const {
     const int64_t run = run_of(sizes);
-    if (!sizes.per_channel)
-      return add_run(to, Same<acc_t>{factor}, Run<acc_t>{statistic.data()}, (end - begin) * run);
     for (int64_t u = begin; u < end; ++u, to += run)
       if (sizes.channels_last)
-        add_run(to, Same<acc_t>{factor}, Same<acc_t>{statistic[u]}, run);
+        add_run(to, Same<acc_t>{factor}, Same<acc_t>{values[u]}, run);
       else
-        add_run(to, Same<acc_t>{factor}, Run<acc_t>{statistic.data()}, run);
+        add_run(to, Same<acc_t>{factor}, Run<acc_t>{values.data()}, run);
   }
 
   // One channel gets `factor` times (H, W) values.
