@@ -4,6 +4,7 @@
 void bind_directional_difference(pybind11::module_& m);
 void bind_inconsistency_gate(pybind11::module_& m);
 void bind_interframe_difference(pybind11::module_& m);
+void bind_latent_augment(pybind11::module_& m);
 void bind_strip_merge(pybind11::module_& m);
 void bind_strip_pool(pybind11::module_& m);
 
@@ -11,6 +12,7 @@ PYBIND11_MODULE(dfops_kernels, m) {
   bind_directional_difference(m);
   bind_inconsistency_gate(m);
   bind_interframe_difference(m);
+  bind_latent_augment(m);
   bind_strip_merge(m);
   bind_strip_pool(m);
 }
