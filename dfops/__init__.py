@@ -7,7 +7,7 @@ from dfops import _extension
 _extension.load()
 
 # the libraries must be loaded before fake kernels and autograd formulas can be registered
-from dfops import reference  # noqa: E402
+from dfops import augment, reference  # noqa: E402
 from dfops.ops.directional_difference import directional_difference  # noqa: E402
 from dfops.ops.inconsistency_gate import inconsistency_gate  # noqa: E402
 from dfops.ops.interframe_difference import interframe_difference, interframe_difference_sparse  # noqa: E402
@@ -28,6 +28,7 @@ def cuda_loaded() -> bool:
 
 __all__ = [
     "__version__",
+    "augment",
     "cuda_loaded",
     "directional_difference",
     "inconsistency_gate",

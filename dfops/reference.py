@@ -137,7 +137,6 @@ def latent_augment(
     mean, _, hard_index = hard_examples(z, centroid=centroid, granularity=granularity)
     if z.numel() == 0:
         return z.clone(), mean, hard_index
-    sample = granularity == "sample"
     rows = _rows(z, granularity)
     hard = torch.stack([rows[d, index] for d, index in enumerate(hard_index.tolist())])
     origin = mean if centroid is None else centroid
@@ -146,18 +145,18 @@ def latent_augment(
     maps = []
     for g in range(z.shape[0]):
         for d in range(z.shape[1]):
-            own, l = z[g, d], lam[g, d].reshape(-1, 1, 1)
+            own, scale = z[g, d], lam[g, d].reshape(-1, 1, 1)
             several = rows.shape[1] > 1
-            pair = (z[0, d], z[min(1, z.shape[0] - 1), d]) if sample else (own[0], own[min(1, z.shape[2] - 1)])
+            neighbours = z[:, d] if granularity == "sample" else own
             match int(choice[g, d]):
                 case 0 if several:
-                    out = own + l * (hard[d] - own)
+                    out = own + scale * (hard[d] - own)
                 case 1 if several or centroid is not None:
-                    out = own + l * (own - origin[d])
+                    out = own + scale * (own - origin[d])
                 case 2 if sigma is not None and noise is not None:
-                    out = own + l * sigma[g, d].reshape(-1, 1, 1) * noise[g, d]
-                case 3:
-                    out = own + l * (pair[0] - pair[1])
+                    out = own + scale * sigma[g, d].reshape(-1, 1, 1) * noise[g, d]
+                case 3 if len(neighbours) > 1:
+                    out = own + scale * (neighbours[0] - neighbours[1])
                 case 4 if angle is not None:
                     out = _rotated(own, angle[g, d])
                 case _:

@@ -4,9 +4,9 @@
 // number g, or with per_channel the (H, W) plane of one of its channels, number g * C + c.
 #pragma once
 
-#include <cassert>
 #include <cstring>
 
+#include "common/index.h"
 #include "common/portable.h"
 #include "common/rotation.h"
 
@@ -73,12 +73,8 @@ struct Draws {
   static DFOPS_HD bool reads_rows(int64_t id) { return id == kInterpolate || id == kExtrapolate || id == kDifference; }
 
   DFOPS_HD acc_t mix_weight(const Sizes& s, int64_t map) const { return mix_lam[mix_per_map ? map : map / s.domains]; }
-  // The domain mixed into a map. Host functions of the CPU check the range; on a GPU that would wait for the device.
-  DFOPS_HD int64_t partner(const Sizes& s, int64_t map) const {
-    const int64_t domain = perm[map];
-    assert(0 <= domain && domain < s.domains);
-    return domain < 0 ? 0 : min64(domain, s.domains - 1);
-  }
+  // The domain mixed into a map.
+  DFOPS_HD int64_t partner(const Sizes& s, int64_t map) const { return row_index(perm[map], s.domains); }
 };
 
 // Where a row begins in z, by its number.

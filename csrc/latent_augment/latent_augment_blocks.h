@@ -149,7 +149,7 @@ struct ChannelDistancesBody {
   const acc_t* given;  // may be null
   Sizes sizes;
 
-  static int64_t tiles(const Sizes& s) { return ceil_div(s.channels, kChannels); }
+  static DFOPS_HD int64_t tiles(const Sizes& s) { return ceil_div(s.channels, kChannels); }
   static int64_t shared_bytes() { return 2 * kThreads * int64_t(sizeof(acc_t)); }
 
   template <class Block>
