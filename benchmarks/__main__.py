@@ -18,6 +18,7 @@ from benchmarks import (
     bench_directional_difference,
     bench_inconsistency_gate,
     bench_interframe_difference,
+    bench_paired_cosine,
     bench_stil,
     bench_strip_merge,
     bench_strip_pool,
@@ -28,6 +29,7 @@ OPERATORS = {
     "directional_difference": bench_directional_difference,
     "inconsistency_gate": bench_inconsistency_gate,
     "interframe_difference": bench_interframe_difference,
+    "paired_cosine": bench_paired_cosine,
     "strip_merge": bench_strip_merge,
     "strip_pool": bench_strip_pool,
 }

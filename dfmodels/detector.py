@@ -17,11 +17,15 @@ class InputContract:
     Attributes:
         num_frames: frames T of a clip.
         size: height and width of a face crop in pixels; other sizes run, this one was trained for.
-        margin: side of the square crop relative to the longer side of the face box.
+        margin: side of the square crop relative to the longer side of the face box, of an aligned one relative to the
+            template.
+        crop: "square", around the face box, or "aligned", turned and scaled by landmarks (`dfmodels.video.align_face`);
+            a face detector that gives none leaves the square one.
         mean, std: per colour (RGB, after scaling to [0, 1]): input = (value - mean) / std.
         sampling: which frames make the clips of a video. "consecutive": T neighbouring frames a clip, the clips evenly
             spaced; "spread": the T * clips frames of STIL's test protocol (`dfmodels.video.eval_frames`), cut into
-            clips of T in order of time.
+            clips of T in order of time; "even": T * clips frames evenly spaced from the first to the last
+            (`dfmodels.video.even_frames`), cut in the same way, all of them different where the film has enough.
         num_clips: clips of a video that its score is made of, unless the caller asks for another number.
         average: how clips become a video. "probabilities": the mean of the clips' fake probabilities; "logits": the
             softmax of the mean of their logits. Where a clip's logits are the mean of its frames', the latter is the
@@ -36,6 +40,12 @@ class InputContract:
     sampling: str = "consecutive"
     num_clips: int = 8
     average: str = "probabilities"
+    crop: str = "square"
+
+    @property
+    def unit(self) -> str:
+        """What one score speaks of: "frame" where a clip is a single one, otherwise "clip"."""
+        return "frame" if self.num_frames == 1 else "clip"
 
     def normalize(self, frames: Tensor) -> Tensor:
         """Network input (..., 3, H, W) from RGB values in 0..255, (..., H, W, 3) uint8."""

@@ -116,9 +116,9 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
         with torch.serialization.safe_globals([argparse.Namespace]):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
-        reason = f"{type(error).__name__}: {error}".split("\n")[0]
         raise WeightsError(
-            f"{path} is not a checkpoint of tensors alone (weights_only=True: code in a file never runs); {reason}"
+            f"{path} is not a checkpoint of tensors alone (weights_only=True: code in a file never runs); "
+            f"{_reason(error)}"
         ) from error
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
@@ -126,6 +126,12 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping) or not all(isinstance(value, Tensor) for value in content.values()):
         raise WeightsError(f"{path} must hold a state dict (key -> tensor), got {type(content).__name__}")
     return {str(key): value for key, value in content.items()}
+
+
+def _reason(error: Exception) -> str:
+    """What torch says of the file, without its advice to load it unsafely."""
+    text = str(error).split("WeightsUnpickler error:")[-1].strip().split("\n")[0]
+    return f"{type(error).__name__}: {text.split(' Please use')[0]}"
 
 
 def load_into(model: Detector, state: Mapping[str, Tensor], source: str | Path) -> None:

@@ -12,6 +12,7 @@ from dfops.ops.directional_difference import directional_difference  # noqa: E40
 from dfops.ops.inconsistency_gate import inconsistency_gate  # noqa: E402
 from dfops.ops.interframe_difference import interframe_difference, interframe_difference_sparse  # noqa: E402
 from dfops.ops.latent_augment import latent_augment, latent_augment_mix  # noqa: E402
+from dfops.ops.paired_cosine import paired_cosine  # noqa: E402
 from dfops.ops.strip_merge import strip_merge  # noqa: E402
 from dfops.ops.strip_pool import strip_pool  # noqa: E402
 
@@ -36,6 +37,7 @@ __all__ = [
     "interframe_difference_sparse",
     "latent_augment",
     "latent_augment_mix",
+    "paired_cosine",
     "reference",
     "strip_merge",
     "strip_pool",

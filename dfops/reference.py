@@ -206,3 +206,12 @@ def _rotated(x: Tensor, angle: Tensor) -> Tensor:
     y, x_ = ((2 * row + 1) / height - 1)[:, None], ((2 * col + 1) / width - 1)[None, :]
     grid = torch.stack([x_ * angle.cos() - y * angle.sin(), x_ * angle.sin() + y * angle.cos()], -1)
     return F.grid_sample(x[None].to(wide), grid[None], align_corners=False)[0]
+
+
+def paired_cosine(anchor: Tensor, others: Tensor, signs: Sequence[float], *, eps: float = 1e-8) -> Tensor:
+    anchor_unit, others_unit = (
+        x / (torch.linalg.vector_norm(x, dim=-3, keepdim=True) + eps)
+        for x in (y.to(torch.promote_types(y.dtype, torch.float32)) for y in (anchor, others))
+    )
+    distance = 1 - (anchor_unit[:, None] * others_unit).sum(2)
+    return (distance * distance.new_tensor(signs).reshape(-1, 1, 1)).sum(1)

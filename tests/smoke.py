@@ -35,6 +35,7 @@ def main() -> None:
     check("inconsistency_gate", x, y, z, torch.ones(1, dtype=torch.float64))
     check("interframe_difference", x, y)
     check("interframe_difference_sparse", x, y)
+    check("paired_cosine", x[:, 0], x[:, 1:4], signs=(1.0, -1.0, 0.5))
     check("strip_pool", x, torch.randn(3, 4, 3, dtype=torch.float64), axis="T")
     merge = [torch.randn(2, n, 4, 6, 5, dtype=torch.float64, requires_grad=True) for n in (8, 4, 2)]
     torch.testing.assert_close(dfops.strip_merge(merge, 8, axis="T"), reference.strip_merge(merge, 8, axis="T"))

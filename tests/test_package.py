@@ -19,6 +19,7 @@ PUBLIC = [
     "inconsistency_gate",
     "interframe_difference",
     "interframe_difference_sparse",
+    "paired_cosine",
     "strip_merge",
     "strip_pool",
 ]
@@ -27,6 +28,7 @@ BACKWARD = [
     "_inconsistency_gate_backward",
     "_interframe_difference_backward",
     "_interframe_difference_sparse_backward",
+    "_paired_cosine_backward",
     "_strip_merge_backward",
     "_strip_pool_backward",
 ]

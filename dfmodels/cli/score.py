@@ -16,7 +16,7 @@ from tqdm import tqdm
 import dfops
 from dfmodels.cli.loading import add_model_arguments, load_model, parse_settings
 from dfmodels.detector import Detector
-from dfmodels.evaluation.scoring import AVERAGES, VideoScore, clips_wanted, score_video
+from dfmodels.evaluation.scoring import AVERAGES, BATCH_FRAMES, VideoScore, clips_wanted, score_video
 from dfmodels.video import FaceDetector, VideoError, clip_frames, count_frames, face_detector
 
 NO_WEIGHTS = """no verdict without trained detector weights: give --weights FILE
@@ -42,14 +42,22 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--select", default="largest", help="face to follow: largest (default), central, confident")
     parser.add_argument(
-        "--clips", metavar="N", help="evenly spaced clips a video, or all (default: what the detector asks for)"
+        "--clips",
+        metavar="N",
+        help="clips a video, or frames where the detector judges single ones, evenly spaced; or all (default: what the "
+        "detector asks for)",
     )
     parser.add_argument(
         "--average",
         choices=AVERAGES,
         help="what of its clips makes the score of a video (default: what the detector asks for)",
     )
-    parser.add_argument("--batch", type=int, default=1, metavar="N", help="clips computed together (default: 1)")
+    parser.add_argument(
+        "--batch",
+        type=int,
+        metavar="N",
+        help=f"clips or frames computed together (default: 1 clip, {BATCH_FRAMES} frames)",
+    )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument("--format", choices=FORMATS, default="table", help="of the result (default: table)")
     parser.add_argument("--plot", metavar="DIR", help="write a PNG per video into this folder")
@@ -57,7 +65,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     num_clips = _num_clips(options.clips)
-    if options.batch < 1:
+    if options.batch is not None and options.batch < 1:
         raise ValueError(f"--batch must be at least 1, got {options.batch}")
     settings = parse_settings(options.set, options.model)
     if options.weights is None:
@@ -102,7 +110,7 @@ def score_videos(
     faces: FaceDetector,
     num_clips: int | Literal["all"] | None,
     average: str | None,
-    batch_size: int,
+    batch_size: int | None,
     select: str,
     plot: str | Path | None,
 ) -> list[VideoScore]:
@@ -170,18 +178,21 @@ def _num_clips(text: str | None) -> int | Literal["all"] | None:
 
 
 def table(scores: Sequence[VideoScore]) -> str:
-    """For people: one line a video, then the reasons of those that failed."""
+    """For people: one line a video, then the reasons of those that failed. All scores are of one detector."""
     names = [str(score.path) for score in scores]
     width = max(len("video"), *map(len, names))
-    lines = [f"{'video':{width}}  verdict  fake probability  clips  highest clip (time)        took"]
+    unit = scores[0].unit
+    count = len(unit) + 1
+    lines = [f"{'video':{width}}  verdict  fake probability  {unit}s  {f'highest {unit} (time)':20}       took"]
     for name, score in zip(names, scores, strict=True):
         if score.probability is None:
-            lines.append(f"{name:{width}}  failed   {'-':>16}  {'-':>5}  {'-':>20}  {score.seconds:7.1f} s")
+            lines.append(f"{name:{width}}  failed   {'-':>16}  {'-':>{count}}  {'-':>20}  {score.seconds:7.1f} s")
             continue
         worst = max(score.clips, key=lambda clip: clip.probability)
-        highest = f"{worst.probability:.3f} ({worst.start:.2f}-{worst.end:.2f} s)"
+        when = f"{worst.start:.2f}" if unit == "frame" else f"{worst.start:.2f}-{worst.end:.2f}"
+        highest = f"{worst.probability:.3f} ({when} s)"
         lines.append(
-            f"{name:{width}}  {score.verdict:7}  {score.probability:16.3f}  {len(score.clips):5d}  {highest:>20}"
+            f"{name:{width}}  {score.verdict:7}  {score.probability:16.3f}  {len(score.clips):{count}d}  {highest:>20}"
             f"  {score.seconds:7.1f} s"
         )
     lines += [f"failed: {score.error}" for score in scores if score.error]

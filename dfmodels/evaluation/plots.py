@@ -10,13 +10,14 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dfmodels.detector import Detector
-from dfmodels.evaluation.scoring import VideoScore
+from dfmodels.evaluation.scoring import SUSPECT_FRAMES, ClipScore, VideoScore
 
 REAL, FAKE, INK = "#2a7f9e", "#c8442f", "#333333"
 
 
 # what the maps of `Detector.attention_maps` mean, by name
 CAPTIONS = {
+    "CAM": "class activation: bright where the evidence for fake lies",
     "DFDC": "inconsistency between frames: bright where they differ most unsteadily",
     "SIM": "inconsistency inside a frame: bright where its features count most",
     "TIM": "inconsistency between frames: bright where the step to the next one acts most; the last one has no next",
@@ -48,7 +49,10 @@ def _joined(maps: list[Tensor], size: tuple[int, int]) -> NDArray[np.float32]:
 
 
 def plot_video(model: Detector, score: VideoScore, path: str | Path) -> None:
-    """Write a PNG: the timeline of clip probabilities, and the most suspicious clip, plain and under each heat map."""
+    """Write a PNG: the timeline of probabilities, and what is most suspicious, plain and under each heat map.
+
+    That is a clip, or of a video scored frame by frame several frames, one scale of brightness for all of them.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -58,26 +62,35 @@ def plot_video(model: Detector, score: VideoScore, path: str | Path) -> None:
     frames = score.suspect
     heat = heat_maps(model, frames)
     shown = np.linspace(0, len(frames) - 1, min(len(frames), 8)).round().astype(int)
-    rows = 1 + len(heat)
-    figure = Figure(figsize=(12, 3.0 + 1.75 * rows), dpi=110, layout="constrained")
-    grid = figure.add_gridspec(rows + 1, 1, height_ratios=[3.0] + [1.75] * rows)
-    timeline, *strips = (figure.add_subfigure(grid[row]) for row in range(rows + 1))
-    _draw_timeline(timeline.add_subplot(), score)
-    caption = f"most suspicious clip, frames {', '.join(str(t + 1) for t in shown)}"
+    if score.unit == "frame":
+        caption, scope, columns = "most suspicious frames, the larger dots above", "these frames", SUSPECT_FRAMES
+        captioned = score.suspects
+    else:
+        caption = f"most suspicious clip, frames {', '.join(str(t + 1) for t in shown)}"
+        scope, columns, captioned = "this clip", len(shown), ()
     if heat:
-        caption += "; in the rows below, bright is the most and dark the least in this clip"
-    for axes, t in zip(_row(strips[0], caption, len(shown)), shown, strict=True):
+        caption += f"; in the rows below, bright is the most and dark the least in {scope}"
+    heights = [3.0, 1.95 if captioned else 1.75] + [1.75] * len(heat)
+    figure = Figure(figsize=(12, sum(heights)), dpi=110, layout="constrained")
+    grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
+    timeline, *strips = (figure.add_subfigure(grid[row]) for row in range(len(heights)))
+    _draw_timeline(timeline.add_subplot(), score)
+    plain = _row(strips[0], caption, columns)
+    for axes, t in zip(plain, shown, strict=False):
         axes.imshow(frames[t])
+    for axes, number in zip(plain, captioned, strict=False):
+        clip = score.clips[number]
+        axes.set_title(f"{clip.start:.2f} s: {clip.probability:.3f}", fontsize=8, color=_color(clip))
     for strip, (name, values) in zip(strips[1:], heat.items(), strict=True):
         caption = f"{name}, {CAPTIONS[name]}" if name in CAPTIONS else name
-        for axes, t in zip(_row(strip, caption, len(shown)), shown, strict=True):
+        for axes, t in zip(_row(strip, caption, columns), shown, strict=False):
             axes.imshow(frames[t].mean(-1), cmap="gray", vmin=0, vmax=255)
             axes.imshow(values[t], cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.6 * values[t])
     figure.savefig(path, format="png")
 
 
 def _row(strip: Any, caption: str, columns: int) -> list[Any]:
-    """Axes for the frames of one row, under its caption."""
+    """Axes for the frames of one row from the left, under its caption."""
     strip.suptitle(caption, x=0.005, ha="left", fontsize=9, color=INK)
     row = list(strip.subplots(1, columns, squeeze=False)[0])
     for axes in row:
@@ -87,24 +100,34 @@ def _row(strip: Any, caption: str, columns: int) -> list[Any]:
 
 def _draw_timeline(timeline: Any, score: VideoScore) -> None:
     worst = max(range(len(score.clips)), key=lambda i: score.clips[i].probability)
-    for i, clip in enumerate(score.clips):
-        color = FAKE if clip.probability >= 0.5 else REAL
-        timeline.fill_between(
-            [clip.start, max(clip.end, clip.start + 0.02)], 0, clip.probability, color=color, alpha=0.35
-        )
-        timeline.plot([(clip.start + clip.end) / 2], [clip.probability], "o", color=color, ms=9 if i == worst else 5)
+    times = [(clip.start + clip.end) / 2 for clip in score.clips]
+    probabilities = [clip.probability for clip in score.clips]
+    colors = [_color(clip) for clip in score.clips]
+    if score.unit == "frame":
+        timeline.vlines(times, 0, probabilities, colors=colors, alpha=0.35)
+        timeline.margins(x=0.08)  # room for the words over the first or the last
+    else:
+        for clip, color in zip(score.clips, colors, strict=True):
+            timeline.fill_between(
+                [clip.start, max(clip.end, clip.start + 0.02)], 0, clip.probability, color=color, alpha=0.35
+            )
+    large = {worst, *score.suspects}
+    sizes = [(9 if i in large else 5) ** 2 for i in range(len(times))]
+    timeline.scatter(times, probabilities, sizes, colors, linewidths=1, zorder=2)
     suspect = score.clips[worst]
+    headroom = score.unit == "frame"  # other frames stand too near to write below one
     timeline.annotate(
-        "most suspicious clip",
+        f"most suspicious {score.unit}",
         ((suspect.start + suspect.end) / 2, suspect.probability),
-        xytext=(0, -16 if suspect.probability > 0.85 else 10),
+        xytext=(0, 10 if headroom or suspect.probability <= 0.85 else -16),
         textcoords="offset points",
         ha="center",
         fontsize=9,
         color=INK,
     )
     timeline.axhline(0.5, color=INK, lw=0.8, ls=":")
-    timeline.set(ylim=(0, 1.06), xlabel="time (s)", ylabel="fake probability")
+    timeline.set(ylim=(0, 1.2 if headroom else 1.06), yticks=np.linspace(0, 1, 6))
+    timeline.set(xlabel="time (s)", ylabel="fake probability")
     timeline.spines[["top", "right"]].set_visible(False)
     timeline.set_title(
         f"{_shown_name(score.path)}: {score.verdict}, fake probability {score.probability:.3f}",
@@ -112,6 +135,10 @@ def _draw_timeline(timeline: Any, score: VideoScore) -> None:
         fontsize=13,
         color=FAKE if score.verdict == "fake" else REAL,
     )
+
+
+def _color(clip: ClipScore) -> str:
+    return FAKE if clip.probability >= 0.5 else REAL
 
 
 def _shown_name(path: Path) -> str:

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from heapq import nlargest
 from itertools import islice
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,8 @@ from dfmodels.detector import Detector, InputContract, fake_probability
 from dfmodels.video import Clip, FaceDetector, VideoError, read_clips
 
 AVERAGES = ("probabilities", "logits")
+SUSPECT_FRAMES = 8  # crops kept of a video that is scored frame by frame
+BATCH_FRAMES = 8  # frames scored together unless the caller says otherwise
 
 
 @dataclass(frozen=True)
@@ -31,13 +34,18 @@ class ClipScore:
 class VideoScore:
     """What became of one video.
 
+    A detector of single frames gives clips of one frame each.
+
     Attributes:
         path: the file.
         probability: fake probability of the video, None where it could not be scored.
         clips: its clips in order of time.
         seconds: wall time spent.
         error: why it could not be scored.
-        suspect: crops of the clip with the highest probability (T, H, W, 3), uint8 RGB.
+        suspect: crops (T, H, W, 3), uint8 RGB, of the clip with the highest probability; of single frames those of the
+            SUSPECT_FRAMES with the highest, in order of time.
+        suspects: numbers in `clips` of what `suspect` shows.
+        unit: what a clip is, "clip" or "frame".
     """
 
     path: Path
@@ -46,6 +54,8 @@ class VideoScore:
     seconds: float
     error: str | None = None
     suspect: NDArray[np.uint8] | None = None
+    suspects: tuple[int, ...] = ()
+    unit: str = "clip"
 
     @property
     def verdict(self) -> str:
@@ -92,7 +102,7 @@ def score_video(
     faces: FaceDetector | str = "haar",
     num_clips: int | Literal["all"] | None = None,
     average: str | None = None,
-    batch_size: int = 1,
+    batch_size: int | None = None,
     select: str = "largest",
     progress: Callable[[int], object] | None = None,
 ) -> VideoScore:
@@ -106,15 +116,18 @@ def score_video(
         faces, select, progress: as for `dfmodels.video.read_clips`.
         num_clips: number of clips as for `dfmodels.video.clip_frames`, or "all"; None takes the contract's.
         average: how clips become a video, as for `video_score`; None takes the contract's rule.
-        batch_size: clips computed together.
+        batch_size: clips computed together; None takes one, of single frames BATCH_FRAMES.
 
     Raises:
         ValueError: an argument out of range.
         RuntimeError: the detector is not trained.
     """
+    contract = model.contract
+    unit = contract.unit
+    if batch_size is None:
+        batch_size = BATCH_FRAMES if unit == "frame" else 1
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
-    contract = model.contract
     average = contract.average if average is None else average
     check_average(average)
     begun = time.perf_counter()
@@ -127,25 +140,36 @@ def score_video(
         margin=contract.margin,
         select=select,
         sampling=contract.sampling,
+        crop=contract.crop,
         progress=progress,
     )
     scores: list[ClipScore] = []
     logits: list[Tensor] = []
-    suspect = None
+    suspects: list[tuple[float, int, NDArray[np.uint8]]] = []
+    kept = SUSPECT_FRAMES if unit == "frame" else 1
     try:
         for batch in _batches(clips, batch_size):
             logits.append(_logits(model, batch))
             for clip, probability in zip(batch, fake_probability(logits[-1]).tolist(), strict=True):
-                if not scores or probability > max(score.probability for score in scores):
-                    suspect = clip.frames
+                suspects.append((probability, len(scores), clip.frames))
+                suspects = nlargest(kept, suspects, key=lambda suspect: suspect[0])  # the earlier of equal ones
                 scores.append(ClipScore(clip.start, clip.end, probability))
     except VideoError as error:
-        return VideoScore(Path(path), None, (), time.perf_counter() - begun, str(error))
+        return VideoScore(Path(path), None, (), time.perf_counter() - begun, str(error), unit=unit)
     mean = video_score(torch.cat(logits), average)
     if not np.isfinite(mean):
         reason = f"{path}: the detector's output is not a number; are the weights damaged?"
-        return VideoScore(Path(path), None, (), time.perf_counter() - begun, reason)
-    return VideoScore(Path(path), mean, tuple(scores), time.perf_counter() - begun, None, suspect)
+        return VideoScore(Path(path), None, (), time.perf_counter() - begun, reason, unit=unit)
+    suspects.sort(key=lambda suspect: suspect[1])
+    return VideoScore(
+        Path(path),
+        mean,
+        tuple(scores),
+        time.perf_counter() - begun,
+        suspect=np.concatenate([frames for _, _, frames in suspects]),
+        suspects=tuple(number for _, number, _ in suspects),
+        unit=unit,
+    )
 
 
 def _batches(clips: Iterator[Clip], size: int) -> Iterator[list[Clip]]:

@@ -1,9 +1,10 @@
 """Clips of face crops out of films: decoding, face boxes, crops."""
 
+from dfmodels.video.alignment import align_face
 from dfmodels.video.clips import Clip, NoFaceError, clip_frames, folder_clip_frames, read_clips
 from dfmodels.video.decode import Frame, VideoError, count_frames, read_frames
 from dfmodels.video.faces import BoxesFile, FaceDetector, Haar, WholeFrame, YuNet, crop_box, face_detector
-from dfmodels.video.sampling import candidate_frames, eval_frames, train_frames
+from dfmodels.video.sampling import candidate_frames, eval_frames, even_frames, train_frames
 
 __all__ = [
     "BoxesFile",
@@ -15,11 +16,13 @@ __all__ = [
     "VideoError",
     "WholeFrame",
     "YuNet",
+    "align_face",
     "candidate_frames",
     "clip_frames",
     "count_frames",
     "crop_box",
     "eval_frames",
+    "even_frames",
     "face_detector",
     "folder_clip_frames",
     "read_clips",

@@ -21,8 +21,9 @@ class BoxesFile:
     """Face boxes read from a JSON file.
 
     The file holds `{"12": [[x0, y0, x1, y1], ...], ...}`: frame numbers, counted from 0, to boxes in pixels of the
-    film as it is shown (x0 < x1 rightwards, y0 < y1 downwards); a fifth number is the score, 1 where it is missing. A
-    frame that is not listed has no box. For several films, `{"film.mp4": {"12": ...}, ...}` by file or folder name.
+    film as it is shown (x0 < x1 rightwards, y0 < y1 downwards); a fifth number is the score, 1 where it is missing, ten
+    more are x and y of five landmarks in the order of `align_face`. A frame that is not listed has no box. For several
+    films, `{"film.mp4": {"12": ...}, ...}` by file or folder name.
 
     Raises:
         ValueError: a file that is missing or has another form; file, key and expected form are named.
@@ -55,6 +56,10 @@ class BoxesFile:
         Raises:
             VideoError: the file lists several films and `path` is none of them.
         """
+        return self.detect_landmarks(frame, path)[:, :5]
+
+    def detect_landmarks(self, frame: Frame, path: str | os.PathLike[str]) -> Boxes:
+        """Like `detect`, with the landmarks (N, 15); NaN where the file has none."""
         frames = self._all
         if frames is None:
             # A path like `.` or `clips/..` has no name of its own.
@@ -63,7 +68,7 @@ class BoxesFile:
                 known = ", ".join(sorted(self._films)[:5])
                 raise VideoError(f"{os.fspath(path)}: {self.path} has no boxes for {film!r}, it lists {known}")
             frames = self._films[film]
-        return frames.get(frame.index, np.empty((0, 5)))
+        return frames.get(frame.index, np.empty((0, 15)))
 
     def _frames(self, content: dict[str, Any], where: str) -> dict[int, Boxes]:
         result = {}
@@ -73,19 +78,23 @@ class BoxesFile:
                 raise ValueError(f"{place}: expected a frame number such as '12'")
             if not isinstance(boxes, list):
                 raise ValueError(f"{place}: expected a list of boxes [[x0, y0, x1, y1], ...], got {kind(boxes)}")
-            result[int(key)] = np.array([read_box(box, place) for box in boxes], np.float64).reshape(-1, 5)
+            result[int(key)] = np.array([read_box(box, place) for box in boxes], np.float64).reshape(-1, 15)
         return result
 
 
 def read_box(box: Any, place: str) -> list[float]:
-    """Five finite numbers x0, y0, x1, y1, score."""
+    """Fifteen numbers x0, y0, x1, y1, score, landmarks; NaN for landmarks that are not given."""
     numbers = isinstance(box, list) and all(type(value) in (int, float) and math.isfinite(value) for value in box)
-    if not numbers or len(box) not in (4, 5):
-        raise ValueError(f"{place}: expected a box of four numbers [x0, y0, x1, y1], or five with its score, got {box}")
+    if not numbers or len(box) not in (4, 5, 15):
+        raise ValueError(
+            f"{place}: expected a box of four numbers [x0, y0, x1, y1], five with its score, or fifteen with five "
+            f"landmarks, got {box}"
+        )
     x0, y0, x1, y1, score = (float(value) for value in (*box, 1.0)[:5])
     if x1 <= x0 or y1 <= y0:
         raise ValueError(f"{place}: expected corners with x0 < x1 and y0 < y1, not width and height, got {box}")
-    return [x0, y0, x1, y1, score]
+    landmarks = [float(value) for value in box[5:]] or [math.nan] * 10
+    return [x0, y0, x1, y1, score, *landmarks]
 
 
 def normal(name: str) -> str:

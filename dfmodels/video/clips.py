@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +11,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dfmodels.video.alignment import align_face, can_align
 from dfmodels.video.decode import count_frames, iter_frames
 from dfmodels.video.faces import FaceDetector, check_margin, crop_square, face_detector, opencv
 from dfmodels.video.frame import Frame, VideoError
-from dfmodels.video.sampling import SPAN, check_count, eval_frames
-from dfmodels.video.tracking import SELECT, choose_apart, choose_faces, follow
+from dfmodels.video.sampling import SPAN, check_count, eval_frames, even_frames
+from dfmodels.video.tracking import SELECT, Boxes, choose_apart, choose_faces, follow
 
 __all__ = ["Clip", "NoFaceError", "clip_frames", "folder_clip_frames", "read_clips"]
 
-SAMPLINGS = ("consecutive", "spread")
+SAMPLINGS = ("consecutive", "spread", "even")
+CROPS = ("square", "aligned")
 
 
 class NoFaceError(VideoError):
@@ -34,7 +36,8 @@ class Clip:
         frames: crops resized to one size (T, H, W, 3), uint8 RGB, 0 to 255.
         indices: frame numbers in the film (T).
         times: presentation times in seconds (T).
-        boxes: the crops in pixels of the film (T, 4) int64: x0, y0, x1, y1, end exclusive.
+        boxes: the crops in pixels of the film (T, 4) int64: x0, y0, x1, y1, end exclusive; for an aligned one the
+            square crop of the same face.
     """
 
     frames: NDArray[np.uint8]
@@ -65,12 +68,15 @@ def clip_frames(
     "spread": the T * N frames of `eval_frames`, T at a time. A film of fewer frames repeats some, within a clip and
     from one clip to the next.
 
+    "even": T * N frames of `even_frames`, T at a time. N is at most the number of clips that different frames fill, so
+    only a film of fewer than T frames repeats some; with T = 1 a film of no more than N frames gives each of them once.
+
     Args:
         num_frames_in_video: at least 1.
         clip_length: frames of a clip T, at least 1.
-        num_clips: number of clips N, with "consecutive" at most; None for all, with "spread" as many as different
-            candidates fill, at least one.
-        sampling: "consecutive" or "spread".
+        num_clips: number of clips N, with "consecutive" and "even" at most; None for all, with "spread" and "even" as
+            many as different candidates or frames fill, at least one.
+        sampling: "consecutive", "spread" or "even".
 
     Returns:
         One list of T ascending frame numbers per clip, in order of time.
@@ -82,13 +88,15 @@ def clip_frames(
     check_count("clip_length", clip_length)
     if num_clips is not None:
         check_count("num_clips", num_clips)
-    check_sampling(sampling)
+    check_choice("sampling", sampling, SAMPLINGS)
     if sampling == "spread":
         if num_clips is None:
             num_clips = max(1, min(num_frames_in_video, SPAN) // clip_length)
-        frames = eval_frames(num_frames_in_video, clip_length * num_clips)
-        return [frames[i : i + clip_length] for i in range(0, len(frames), clip_length)]
+        return cut(eval_frames(num_frames_in_video, clip_length * num_clips), clip_length)
     segments = max(1, num_frames_in_video // clip_length)
+    if sampling == "even":
+        clips = segments if num_clips is None else min(num_clips, segments)
+        return cut(even_frames(num_frames_in_video, clip_length * clips), clip_length)
     taken = range(segments)
     if num_clips is not None and num_clips < segments:
         picked = [(2 * i + 1) * segments // (2 * num_clips) for i in range(num_clips)]
@@ -96,6 +104,10 @@ def clip_frames(
         picked = list(taken)
     last = num_frames_in_video - 1
     return [[min(s * clip_length + t, last) for t in range(clip_length)] for s in picked]
+
+
+def cut(frames: list[int], clip_length: int) -> list[list[int]]:
+    return [frames[i : i + clip_length] for i in range(0, len(frames), clip_length)]
 
 
 def folder_clip_frames(first: int, last: int, clip_length: int) -> list[int]:
@@ -128,15 +140,16 @@ def read_clips(
     margin: float = 1.3,
     select: str = "largest",
     sampling: str = "consecutive",
+    crop: str = "square",
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[Clip]:
     """Read the clips of `clip_frames` out of a film, cropped to one face each.
 
     The film is streamed once, up to the last frame needed; one clip of frames is in memory. The face of a clip of
     consecutive frames is chosen by `select`, followed by overlap, and its box smoothed over time (`tracking.follow`);
-    frames without a detection take the interpolated or nearest box of their clip. Spread frames are too far apart to
-    follow a face: `select` chooses in each, and frames without a detection take the nearest box of their clip. A clip
-    without any detection is left out.
+    frames without a detection take the interpolated or nearest box of their clip. Spread and even frames are too far
+    apart to follow a face: `select` chooses in each, and frames without a detection take the nearest box of their clip.
+    A clip without any detection is left out, so of single frames every one without a face.
 
     Args:
         path: a film or a folder of images, as for `read_frames`.
@@ -146,6 +159,8 @@ def read_clips(
             taken whole.
         num_clips, sampling: as for `clip_frames`.
         margin: side of the crop in sides of the face, see `crop_box`; not used where frames are taken whole.
+        crop: "square", the crop of `crop_box`, or "aligned", that of `align_face` with the margin as its scale; frames
+            without landmarks get the square one, and frames taken whole stay as they are.
         select: "largest", "central" (nearest to the centre of the frame) or "confident" (highest score).
         progress: called after each frame with the number of frames handled so far.
 
@@ -167,11 +182,13 @@ def read_clips(
     if num_clips is not None:
         check_count("num_clips", num_clips)
     check_margin(margin)
-    if select not in SELECT:
-        raise ValueError(f"select must be one of {', '.join(SELECT)}, got {select!r}")
-    check_sampling(sampling)
+    check_choice("select", select, SELECT)
+    check_choice("sampling", sampling, SAMPLINGS)
+    check_choice("crop", crop, CROPS)
+    if crop == "aligned" and height != width:
+        raise ValueError(f"size must be square for an aligned crop, got {size}")
     detector = face_detector("none" if faces is None else faces) if faces is None or isinstance(faces, str) else faces
-    assembler = Assembler(Path(path), detector, (height, width), margin, select, sampling)
+    assembler = Assembler(Path(path), detector, (height, width), margin, select, sampling, crop)
     return assembler.clips(num_frames, num_clips, progress)
 
 
@@ -185,6 +202,7 @@ class Assembler:
     margin: float
     select: str
     sampling: str
+    crop: str
 
     def clips(self, num_frames: int, num_clips: int | None, progress: Callable[[int], object] | None) -> Iterator[Clip]:
         plan = clip_frames(count_frames(self.path), num_frames, num_clips, self.sampling)
@@ -219,28 +237,34 @@ class Assembler:
                 if ended:
                     break
         if not found:
+            where = "clip" if num_frames > 1 else "frame read"
             raise NoFaceError(
-                f"{self.path}: {self.detector.name} finds no face in any clip; try another face detector, or `none` if "
-                "the frames are face crops already"
+                f"{self.path}: {self.detector.name} finds no face in any {where}; try another face detector, or `none` "
+                "if the frames are face crops already"
             )
 
     def assemble(self, held: list[Frame], numbers: list[int]) -> Clip | None:
         """The clip of the frame numbers given, None where no frame has a face."""
         cv2 = opencv()
-        detections = [np.asarray(self.detector.detect(frame, self.path), np.float64).reshape(-1, 5) for frame in held]
+        detections = [self.detect(frame) for frame in held]
         if not any(len(boxes) for boxes in detections):
             return None
+        landmarks: list[Boxes | None] = [None] * len(held)
         sizes = [(frame.image.shape[0], frame.image.shape[1]) for frame in held]
         if getattr(self.detector, "whole_frame", False):
             boxes = [(0, 0, width, height) for height, width in sizes]
         else:
-            choose = choose_apart if self.sampling == "spread" else choose_faces
-            squares = follow(choose(detections, sizes, self.select))
+            choose = choose_faces if self.sampling == "consecutive" else choose_apart
+            chosen = choose(detections, sizes, self.select)
+            landmarks = [None if choice is None else landmarks_of(choice[1]) for choice in chosen]
+            squares = follow(chosen)
             boxes = [crop_square(square, size, self.margin) for square, size in zip(squares, sizes, strict=True)]
         height, width = self.size
         crops = {
             frame.index: cv2.resize(frame.image[y0:y1, x0:x1], (width, height), interpolation=cv2.INTER_LINEAR)
-            for frame, (x0, y0, x1, y1) in zip(held, boxes, strict=True)
+            if points is None
+            else align_face(frame.image, points, width, self.margin)
+            for frame, (x0, y0, x1, y1), points in zip(held, boxes, landmarks, strict=True)
         }
         at = {frame.index: i for i, frame in enumerate(held)}
         return Clip(
@@ -250,7 +274,19 @@ class Assembler:
             np.array([boxes[at[number]] for number in numbers], np.int64),
         )
 
+    def detect(self, frame: Frame) -> Boxes:
+        """Faces of a frame (N, 5), with landmarks (N, 15) where they are wanted and the detector has them."""
+        if self.crop == "aligned" and hasattr(self.detector, "detect_landmarks"):
+            return np.asarray(self.detector.detect_landmarks(frame, self.path), np.float64).reshape(-1, 15)
+        return np.asarray(self.detector.detect(frame, self.path), np.float64).reshape(-1, 5)
 
-def check_sampling(sampling: str) -> None:
-    if sampling not in SAMPLINGS:
-        raise ValueError(f"sampling must be one of {', '.join(SAMPLINGS)}, got {sampling!r}")
+
+def landmarks_of(face: Boxes) -> Boxes | None:
+    """Landmarks (5, 2) of a face (5 or 15), None where it has none to align by."""
+    points = face[5:].reshape(-1, 2)
+    return points if len(points) and can_align(points) else None
+
+
+def check_choice(name: str, value: str, choices: Collection[str]) -> None:
+    if value not in choices:
+        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

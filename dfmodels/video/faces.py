@@ -44,7 +44,11 @@ class FaceDetector(Protocol):
     whole_frame: bool
 
     def detect(self, frame: Frame, path: str | os.PathLike[str]) -> NDArray[np.float64]:
-        """Faces (N, 5) of a frame of the film at `path`: x0, y0, x1, y1 in pixels of the film, score."""
+        """Faces (N, 5) of a frame of the film at `path`: x0, y0, x1, y1 in pixels of the film, score.
+
+        A detector may also have a method `detect_landmarks` that gives (N, 15): behind these values x and y of five
+        points in the order of `align_face`, not finite where they are unknown.
+        """
         ...
 
 
@@ -128,6 +132,10 @@ class YuNet:
         Raises:
             ValueError: the model is not a YuNet model.
         """
+        return self.detect_landmarks(frame, path)[:, :5]
+
+    def detect_landmarks(self, frame: Frame, path: str | os.PathLike[str]) -> Boxes:
+        """Like `detect`, with the centres of the eyes, the nose tip and the corners of the mouth (N, 15)."""
         cv2 = opencv()
         image, scale_x, scale_y = reduced(frame.image)
         self._network.setInputSize((image.shape[1], image.shape[0]))
@@ -136,10 +144,12 @@ class YuNet:
         except cv2.error as error:
             raise ValueError(f"faces {self.name!r}: the file is not a YuNet model") from error
         if found is None:
-            return np.empty((0, 5))
-        # A row is x, y, width, height, five landmarks, score.
-        x, y, w, h = (np.asarray(found, np.float64)[:, i] for i in range(4))
-        return np.stack([x * scale_x, y * scale_y, (x + w) * scale_x, (y + h) * scale_y, found[:, 14]], axis=1)
+            return np.empty((0, 15))
+        # A row is x, y, width, height, five landmarks, the first the person's right eye, and the score.
+        rows = np.asarray(found, np.float64)
+        x, y, w, h = (rows[:, i] for i in range(4))
+        boxes = np.stack([x * scale_x, y * scale_y, (x + w) * scale_x, (y + h) * scale_y, rows[:, 14]], axis=1)
+        return np.hstack([boxes, rows[:, 4:14] * ([scale_x, scale_y] * 5)])
 
 
 def face_detector(spec: str) -> FaceDetector:
@@ -214,9 +224,9 @@ def span(start: float, end: float, limit: int) -> tuple[int, int]:
     return first, max(int(min(max(end, 0.0), limit)), first + 1)
 
 
-def check_margin(margin: float) -> None:
+def check_margin(margin: float, name: str = "margin") -> None:
     if not (margin > 0 and math.isfinite(margin)):
-        raise ValueError(f"margin must be a finite number above 0, got {margin}")
+        raise ValueError(f"{name} must be a finite number above 0, got {margin}")
 
 
 def reduced(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float]:

@@ -1,4 +1,4 @@
-"""STIL's frames of a film: candidates over the whole film, fixed ones to judge it, random ones to train."""
+"""Frames of a film: evenly spaced ones; STIL's candidates, fixed ones of them to judge by, random ones to train on."""
 
 from __future__ import annotations
 
@@ -6,9 +6,33 @@ from collections.abc import Sequence
 
 import numpy as np
 
-__all__ = ["SPAN", "candidate_frames", "eval_frames", "train_frames"]
+__all__ = ["SPAN", "candidate_frames", "eval_frames", "even_frames", "train_frames"]
 
 SPAN = 150  # candidates a film
+
+
+def even_frames(num_frames_in_video: int, count: int) -> list[int]:
+    """Evenly spaced frames from the first to the last of a film of n frames.
+
+    Frame i of k = `count` is floor(i * (n - 1) / (k - 1) + 1/2), in whole numbers; one frame alone is the middle one,
+    (n - 1) // 2.
+
+    Args:
+        num_frames_in_video: n, at least 1.
+        count: number of frames k, at least 1; more frames than the film has repeat some.
+
+    Returns:
+        `count` ascending frame numbers.
+
+    Raises:
+        ValueError: a number below 1.
+    """
+    check_count("num_frames_in_video", num_frames_in_video)
+    check_count("count", count)
+    last, steps = num_frames_in_video - 1, count - 1
+    if steps == 0:
+        return [last // 2]
+    return [(2 * i * last + steps) // (2 * steps) for i in range(count)]
 
 
 def candidate_frames(num_frames_in_video: int, span: int = SPAN) -> list[int]:

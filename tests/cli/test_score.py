@@ -13,10 +13,12 @@ import pytest
 import torch
 
 import dfmodels
+from dfmodels import registry
 from dfmodels.cli import main
 from dfmodels.cli import score as cli_score
 from dfmodels.video import clip_frames
 from tests.cli.test_convert import STIL, write_backbone, write_bench
+from tests.models.frame_level import FrameLevel
 from tests.models.test_detectors import small
 from tests.video.films import corners, cut, noise, ramp, turn, write_film, write_image, write_sound
 
@@ -171,10 +173,8 @@ def test_clips_and_average(capsys, weights, tmp_path, monkeypatch):
     assert json_rows(capsys, film, *given, "--clips", "5")[0]["fake_probability"] == pytest.approx(1 / (1 + np.exp(-2)))
 
 
-@pytest.mark.parametrize("sampling", ["consecutive", "spread"])
-@pytest.mark.parametrize("clips", [[], ["--clips", "3"], ["--clips", "all"]])
-@pytest.mark.parametrize("frames", [3, 50])
-def test_the_progress_bar_ends_full(weights, tmp_path, monkeypatch, sampling, clips, frames):
+def catch_bars(monkeypatch):
+    """The progress bars that will be drawn."""
     bars = []
 
     class Bar(cli_score.tqdm):
@@ -182,13 +182,58 @@ def test_the_progress_bar_ends_full(weights, tmp_path, monkeypatch, sampling, cl
             super().__init__(**{**options, "file": io.StringIO(), "disable": False})
             bars.append(self)
 
+    monkeypatch.setattr(cli_score, "tqdm", Bar)
+    return bars
+
+
+@pytest.mark.parametrize("sampling", ["consecutive", "spread", "even"])
+@pytest.mark.parametrize("clips", [[], ["--clips", "3"], ["--clips", "all"]])
+@pytest.mark.parametrize("frames", [3, 50])
+def test_the_progress_bar_ends_full(weights, tmp_path, monkeypatch, sampling, clips, frames):
+    bars = catch_bars(monkeypatch)
     model = dfmodels.load(weights)
     model.contract = replace(model.contract, sampling=sampling)
-    monkeypatch.setattr(cli_score, "tqdm", Bar)
     monkeypatch.setattr(cli_score, "load_model", lambda *arguments: model)
     film = write_film(tmp_path / "film.mp4", frames, noise)
     assert main(["score", str(film), "--weights", weights, "--faces", "none", *clips]) == 0
     assert [(bar.n, bar.total) for bar in bars] == [(bars[0].total, bars[0].n)]
+
+
+@pytest.fixture
+def frame_weights(tmp_path, monkeypatch):
+    """Weights of a detector of single frames, registered for the test."""
+    monkeypatch.setitem(registry._BUILDERS, "frame_level", FrameLevel)
+    dfmodels.save(FrameLevel(), tmp_path / "frames.safetensors")
+    return str(tmp_path / "frames.safetensors")
+
+
+def test_a_detector_of_single_frames_speaks_of_frames(capsys, frame_weights, tmp_path):
+    film, short = write_film(tmp_path / "film.mp4", 50), write_film(tmp_path / "short.mp4", 3)
+    given = [film, short, tmp_path / "none.mp4", "--weights", frame_weights, "--faces", "none"]
+    _, out, _ = score(capsys, *given)
+    header, *lines = out.splitlines()[:4]
+    assert "  frames  highest frame (time) " in header
+    assert "clip" not in out
+    assert len({len(line) for line in (header, *lines)}) == 1
+    end = header.index("  highest")
+    assert [line[:end].split()[-1] for line in lines] == ["32", "3", "-"]
+    assert "(0.96 s)" in lines[0]  # frame 24, the brightest, is one of the 32
+    assert "(0.08 s)" in lines[1]
+    for clips, count in ([], 32), (["--clips", "7"], 7), (["--clips", "all"], 50):
+        rows = json_rows(capsys, *given[:2], *given[3:], *clips)
+        assert [len(row["clips"]) for row in rows] == [count, 3]
+        times = [index / 25 for (index,) in clip_frames(50, 1, count, "even")]
+        assert [clip["start"] for clip in rows[0]["clips"]] == pytest.approx(times)
+        assert [clip["end"] for clip in rows[0]["clips"]] == pytest.approx(times)
+
+
+def test_pictures_and_bar_of_a_detector_of_single_frames(capsys, frame_weights, tmp_path, monkeypatch):
+    bars = catch_bars(monkeypatch)
+    film = write_film(tmp_path / "film.mp4", 40)
+    given = [film, "--weights", frame_weights, "--faces", "none", "--plot", tmp_path / "plots"]
+    assert score(capsys, *given)[0] == 0
+    assert [(bar.n, bar.total) for bar in bars] == [(40, 40)]
+    assert (tmp_path / "plots" / "film.mp4.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_wrong_average(capsys, weights):

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from dfmodels.detector import Detector
 from dfmodels.evaluation import plots
 from dfmodels.evaluation.scoring import ClipScore, VideoScore
+from tests.models.frame_level import FrameLevel
 from tests.models.test_detectors import SMALL, small
 
 NAMES = {"ddl": ["DFDC"], "stil": ["SIM", "TIM"]}
@@ -85,3 +86,44 @@ def test_a_detector_without_maps_gets_frames_alone(monkeypatch, tmp_path):
     title = figure.subfigs[0].axes[0].get_title("left")
     assert title.endswith(r"\$.mp4: fake, fake probability 0.700")
     assert len(title) < 120
+
+
+# --- detectors of single frames
+
+
+@pytest.mark.parametrize("count", [1, 5, 8])
+def test_suspicious_frames_have_their_time_and_probability(monkeypatch, tmp_path, count):
+    model = FrameLevel()
+    generator = np.random.default_rng(count)
+    shown = generator.integers(0, 256, (count, *model.contract.size, 3), dtype=np.uint8)
+    clips = tuple(ClipScore(0.4 * i, 0.4 * i, float(p)) for i, p in enumerate(generator.random(32)))
+    suspects = tuple(range(2, 2 + count))
+    score = VideoScore(Path("film.mp4"), 0.7, clips, 1.0, suspect=shown, suspects=suspects, unit="frame")
+    figure = drawn(monkeypatch, model, score, tmp_path / "a.png")
+    timeline, plain, cam = figure.subfigs
+    assert plain.get_suptitle().startswith("most suspicious frames, the larger dots above; in the rows below, bright")
+    assert cam.get_suptitle() == f"CAM, {plots.CAPTIONS['CAM']}"
+    assert [axes.get_title() for axes in plain.axes if axes.get_title()] == [
+        f"{0.4 * i:.2f} s: {clips[i].probability:.3f}" for i in suspects
+    ]
+    for strip, layers in ((plain, 1), (cam, 2)):
+        assert [len(axes.images) for axes in strip.axes] == [layers] * count + [0] * (8 - count)
+    for axes, image in zip(plain.axes, shown, strict=False):
+        assert (axes.images[0].get_array() == image).all()
+    (axes,) = timeline.axes
+    (points,) = (drawing for drawing in axes.collections if len(drawing.get_offsets()) == 32)
+    np.testing.assert_allclose(points.get_offsets(), [(clip.start, clip.probability) for clip in clips])
+    highest = max(range(32), key=lambda i: clips[i].probability)
+    assert set(np.flatnonzero(points.get_sizes() == 81)) == {*suspects, highest}
+    assert [text.get_text() for text in axes.texts] == ["most suspicious frame"]
+
+
+def test_one_scale_for_the_maps_of_all_frames():
+    shown = np.zeros((3, 32, 32, 3), np.uint8)
+    shown[1, :16, :16] = 100
+    shown[2, :16, :16] = 200
+    maps = plots.heat_maps(FrameLevel(), shown)["CAM"]
+    assert maps.shape == (3, 32, 32)
+    assert maps[0].max() == 0
+    assert (maps[2, 0, 0], maps[2].min()) == (1, 0)
+    assert maps[1, 0, 0] == pytest.approx(0.5, abs=0.01)

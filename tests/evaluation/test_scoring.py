@@ -1,5 +1,7 @@
 """From clips to the score of a video: sampling, number of clips and averaging as the detector's contract says."""
 
+import gc
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -7,8 +9,10 @@ import pytest
 import torch
 
 from dfmodels.detector import Detector, InputContract
+from dfmodels.evaluation import scoring
 from dfmodels.evaluation.scoring import score_video, video_score
-from dfmodels.video import clip_frames
+from dfmodels.video import Clip, clip_frames
+from tests.models.frame_level import FrameLevel
 from tests.video.films import STEP, write_film
 
 CONTRACT = InputContract(num_frames=4, size=(8, 8), sampling="spread", num_clips=3, average="logits")
@@ -72,6 +76,8 @@ def test_the_contract_decides(film, sampling, average):
     np.testing.assert_allclose(times, [(clip[0] / 25, clip[-1] / 25) for clip in plan], atol=1e-4)
     # The highest clip is the last, the brightest one.
     assert abs(result.suspect.mean() - np.mean(plan[-1]) * STEP) < 2
+    assert result.suspect.shape == (4, 8, 8, 3)
+    assert (result.suspects, result.unit) == ((2,), "clip")
 
 
 def test_arguments_override_the_contract(film):
@@ -110,3 +116,94 @@ def test_output_that_is_no_number(film, average):
     result = score_video(Brightness(CONTRACT, float("nan")), film, faces="none", average=average)
     assert result.verdict == "failed"
     assert "not a number" in result.error
+
+
+# --- detectors of single frames
+
+
+def test_frames_of_a_film(film):
+    model = FrameLevel(num_clips=12)
+    result = score_video(model, film, faces="none")
+    indices = [index for (index,) in clip_frames(24, 1, 12, "even")]
+    fake = expected_logits([[index] for index in indices]).softmax(1)[:, 1]
+    assert [clip.probability for clip in result.clips] == pytest.approx(fake.tolist(), abs=0.02)
+    assert result.probability == pytest.approx(float(fake.mean()), abs=0.02)
+    np.testing.assert_allclose([clip.start for clip in result.clips], np.array(indices) / 25, atol=1e-4)
+    assert all(clip.start == clip.end for clip in result.clips)
+    # Those with the highest probability are the last ones, the brightest.
+    assert (result.unit, result.suspects) == ("frame", tuple(range(4, 12)))
+    np.testing.assert_allclose(result.suspect.mean((1, 2, 3)), np.array(indices[4:]) * STEP, atol=2)
+
+
+def test_the_contract_chooses_the_crop(monkeypatch, film):
+    given = {}
+    read_clips = scoring.read_clips
+    monkeypatch.setattr(
+        scoring, "read_clips", lambda path, **options: given.update(options) or read_clips(path, **options)
+    )
+    for crop in ("square", "aligned"):
+        model = FrameLevel()
+        model.contract = replace(model.contract, crop=crop)
+        score_video(model, film, faces="none")
+        assert given["crop"] == crop
+
+
+def test_frames_are_computed_eight_at_a_time(film):
+    for options, batches in (({}, [8, 8, 8]), ({"batch_size": 5}, [5, 5, 5, 5, 4]), ({"num_clips": 3}, [3])):
+        model = FrameLevel()
+        result = score_video(model, film, faces="none", **options)
+        assert model.batches == batches
+        assert len(result.clips) == sum(batches)
+    clips = Brightness(CONTRACT)
+    calls = []
+    clips.register_forward_hook(lambda module, given, output: calls.append(len(output)))
+    assert len(score_video(clips, film, faces="none").clips) == len(calls) == 3
+    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+        score_video(FrameLevel(), film, faces="none", batch_size=0)
+
+
+def pretend_clips(monkeypatch, levels, alive=None):
+    """Let the scorer read frames of these grey levels, the first at second 0, the next at 1 and so on."""
+
+    def read(*arguments, **options):
+        for second, level in enumerate(levels):
+            frames = np.full((1, 8, 8, 3), level, np.uint8)
+            if alive is not None:
+                alive.append(weakref.ref(frames))
+            yield Clip(frames, (second,), (float(second),), np.zeros((1, 4), np.int64))
+            del frames
+
+    monkeypatch.setattr(scoring, "read_clips", read)
+
+
+def test_suspects_are_the_highest_in_order_of_time(monkeypatch):
+    levels = [90, 10, 95, 20, 85, 30, 80, 80, 80, 40, 92, 99, 80]
+    pretend_clips(monkeypatch, levels)
+    for batch_size in (1, 3, 20):
+        result = score_video(FrameLevel(), "a.mp4", batch_size=batch_size)
+        assert result.suspects == (0, 2, 4, 6, 7, 8, 10, 11)  # of equal ones the earlier
+        assert result.suspect[:, 0, 0, 0].tolist() == [levels[number] for number in result.suspects]
+    pretend_clips(monkeypatch, levels[:3])
+    assert score_video(FrameLevel(), "a.mp4").suspects == (0, 1, 2)
+
+
+def test_no_more_crops_are_held_than_shown(monkeypatch):
+    alive, held = [], []
+    pretend_clips(monkeypatch, np.random.default_rng(0).integers(0, 256, 100), alive)
+    model = FrameLevel()
+    model.register_forward_hook(lambda *_: held.append(sum(ref() is not None for ref in alive)))
+    gc.disable()  # references in a cycle would count as memory held
+    try:
+        score_video(model, "a.mp4", batch_size=4)
+    finally:
+        gc.enable()
+    assert len(held) == 25
+    assert max(held) == 8 + 4 + 1  # and the batch at hand, and the last of the one before
+
+
+def test_failures_keep_the_unit(monkeypatch, tmp_path):
+    missing = score_video(FrameLevel(), tmp_path / "none.mp4")
+    pretend_clips(monkeypatch, [3])
+    damaged = score_video(FrameLevel(scale=float("nan")), "a.mp4")
+    for result in (missing, damaged):
+        assert (result.verdict, result.unit) == ("failed", "frame")

@@ -84,6 +84,7 @@ class Case:
         )
         inputs = {name: x for name, x in run.inputs.items() if x.requires_grad}
         parameters = dict(run.module.named_parameters()) if run.module is not None else {}
+        parameters = {name: x for name, x in parameters.items() if x.requires_grad}
         wanted = [*inputs.values(), *parameters.values()]
         grads = torch.autograd.grad(total, wanted, allow_unused=True, retain_graph=True)
         grads = [torch.zeros_like(x) if g is None else g for g, x in zip(grads, wanted, strict=True)]

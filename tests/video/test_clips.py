@@ -18,10 +18,12 @@ from dfmodels.video import (
     NoFaceError,
     VideoError,
     WholeFrame,
+    align_face,
     clip_frames,
     clips,
     crop_box,
     eval_frames,
+    even_frames,
     film,
     folder_clip_frames,
     read_clips,
@@ -97,8 +99,33 @@ def test_spread_clip_frames(frames: int, length: int, wanted: int | None) -> Non
     assert [i for clip in result for i in clip] == eval_frames(frames, length * len(result))
 
 
+def test_even_clip_frames_examples() -> None:
+    assert clip_frames(300, 1, 4, "even") == [[0], [100], [199], [299]]
+    assert clip_frames(300, 2, 2, "even") == [[0, 100], [199, 299]]
+    assert clip_frames(9, 2, 32, "even") == [[0, 1], [2, 3], [5, 6], [7, 8]]
+    assert clip_frames(2, 4, 5, "even") == [[0, 0, 1, 1]]
+    assert clip_frames(5, 1, 1, "even") == [[2]]
+
+
+@given(frames=st.integers(1, 300), length=st.integers(1, 40), wanted=st.none() | st.integers(1, 40))
+@example(frames=31, length=1, wanted=32)
+@example(frames=32, length=1, wanted=32)
+@example(frames=200, length=1, wanted=None)
+def test_even_clip_frames(frames: int, length: int, wanted: int | None) -> None:
+    result = clip_frames(frames, length, wanted, "even")
+    most = max(1, frames // length)
+    assert len(result) == (most if wanted is None else min(wanted, most))
+    assert all(len(clip) == length for clip in result)
+    picked = [i for clip in result for i in clip]
+    assert picked == even_frames(frames, length * len(result))
+    if frames >= length:
+        assert len(set(picked)) == len(picked)
+    if length == 1 and (wanted is None or frames <= wanted):
+        assert picked == list(range(frames))
+
+
 def test_unknown_sampling() -> None:
-    with pytest.raises(ValueError, match="sampling must be one of consecutive, spread, got 'dense'"):
+    with pytest.raises(ValueError, match="sampling must be one of consecutive, spread, even, got 'dense'"):
         clip_frames(9, 4, 1, "dense")
 
 
@@ -247,25 +274,28 @@ def test_select_and_track(ramp_film: Path, select: str, left: bool) -> None:
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 21, 160])
 @pytest.mark.parametrize("num_clips", [None, 1, 2, 5])
-def test_spread_clips(tmp_path: Path, frames: int, num_clips: int | None) -> None:
+@pytest.mark.parametrize(("sampling", "length"), [("spread", 4), ("even", 4), ("even", 1)])
+def test_clips_apart(tmp_path: Path, frames: int, num_clips: int | None, sampling: str, length: int) -> None:
     path = write_film(tmp_path / "a.mp4", frames)
     seen: list[int] = []
-    got = list(read_clips(path, num_frames=4, size=8, num_clips=num_clips, sampling="spread", progress=seen.append))
-    plan = clip_frames(frames, 4, num_clips, "spread")
+    options = {"num_frames": length, "size": 8, "num_clips": num_clips, "sampling": sampling}
+    got = list(read_clips(path, progress=seen.append, **options))
+    plan = clip_frames(frames, length, num_clips, sampling)
     assert [list(clip.indices) for clip in got] == plan
     assert seen == list(range(1, plan[-1][-1] + 2))  # read up to the last frame needed, each once
     for clip in got:
-        assert clip.frames.shape == (4, 8, 8, 3)
+        assert clip.frames.shape == (length, 8, 8, 3)
         np.testing.assert_allclose(clip.times, np.array(clip.indices) / 25, atol=1e-4)
         assert (clip.start, clip.end) == (clip.times[0], clip.times[-1])
         assert [level(image) for image in clip.frames] == [index % 25 for index in clip.indices]
 
 
-def test_spread_frames_choose_their_own_boxes(ramp_film: Path) -> None:
-    options = {"num_frames": 8, "size": 8, "num_clips": 1, "faces": TwoPeople(), "margin": 1.0, "sampling": "spread"}
+@pytest.mark.parametrize("sampling", ["spread", "even"])
+def test_frames_apart_choose_their_own_boxes(ramp_film: Path, sampling: str) -> None:
+    options = {"num_frames": 8, "size": 8, "num_clips": 1, "faces": TwoPeople(), "margin": 1.0, "sampling": sampling}
     for select, left in (("largest", False), ("confident", True)):
         (clip,) = read_clips(ramp_film, select=select, **options)
-        assert {index % 3 for index in clip.indices} == {0, 1, 2}
+        assert {index % 3 == 2 for index in clip.indices} == {False, True}
         for index, box in zip(clip.indices, clip.boxes.tolist(), strict=True):
             assert box == ([4, 4, 14, 14] if left or index % 3 == 2 else [34, 14, 60, 40])
 
@@ -293,6 +323,45 @@ def test_spread_frames_without_a_face(tmp_path: Path) -> None:
         list(read_clips(path, num_frames=4, size=8, faces=boxes(tmp_path, {}), sampling="spread"))
 
 
+def test_single_frames_without_a_face_are_left_out(ramp_film: Path, tmp_path: Path) -> None:
+    plan = clip_frames(21, 1, 6, "even")
+    assert plan == [[0], [4], [8], [12], [16], [20]]
+    faces = boxes(tmp_path, {str(index): [[4 + index, 4, 14 + index, 14]] for index in (0, 3, 12, 20)})
+    got = list(read_clips(ramp_film, num_frames=1, size=8, faces=faces, num_clips=6, margin=1.0, sampling="even"))
+    assert [clip.indices for clip in got] == [(0,), (12,), (20,)]
+    assert [clip.boxes.tolist() for clip in got] == [[[4 + i, 4, 14 + i, 14]] for i in (0, 12, 20)]
+    with pytest.raises(NoFaceError, match="finds no face in any frame read"):
+        list(read_clips(ramp_film, num_frames=1, size=8, faces=boxes(tmp_path, {}), num_clips=6, sampling="even"))
+
+
+def test_aligned_crops(tmp_path: Path) -> None:
+    for i in range(5):
+        write_image(tmp_path / f"{i}.png", noise(i))
+    box = [20, 10, 40, 30]
+    points = [[26, 18], [35, 16], [31, 22], [28, 27], [36, 25]]
+    landmarks = [1, *(value for point in points for value in point)]
+    found = {
+        "0": [[*box, *landmarks]],
+        "1": [box],
+        "3": [[*box, 1, *[30] * 10]],
+        "4": [box, [0, 0, 50, 40, *landmarks]],
+    }
+    options = {"size": 12, "num_frames": 5, "margin": 1.1, "sampling": "even", "faces": boxes(tmp_path, found)}
+    (square,) = read_clips(tmp_path, **options)
+    (aligned,) = read_clips(tmp_path, crop="aligned", **options)
+    assert (aligned.boxes == square.boxes).all()
+    # No landmarks, no face, or points in one place: the square crop.
+    assert (aligned.frames[1:4] == square.frames[1:4]).all()
+    for i in (0, 4):  # in the last frame the larger face has them
+        assert (aligned.frames[i] == align_face(noise(i)[..., ::-1].copy(), np.array(points), 12, 1.1)).all()
+        assert (aligned.frames[i] != square.frames[i]).any()
+    # Faces of a detector without landmarks, and frames taken whole.
+    for faces in (TwoPeople(), "none"):
+        (square,) = read_clips(tmp_path, **options | {"faces": faces})
+        (aligned,) = read_clips(tmp_path, crop="aligned", **options | {"faces": faces})
+        assert (aligned.frames == square.frames).all()
+
+
 def test_progress(ramp_film: Path) -> None:
     seen: list[int] = []
     list(read_clips(ramp_film, num_frames=4, size=8, progress=seen.append))
@@ -317,7 +386,7 @@ def test_frames_behind_the_last_clip_are_not_decoded(tmp_path: Path, monkeypatch
     assert len(converted) == 8
 
 
-@pytest.mark.parametrize(("sampling", "num_clips"), [("consecutive", None), ("spread", 8), ("spread", 16)])
+@pytest.mark.parametrize(("sampling", "num_clips"), [("consecutive", None), ("spread", 8), ("spread", 16), ("even", 3)])
 def test_memory_holds_one_clip(monkeypatch: pytest.MonkeyPatch, sampling: str, num_clips: int | None) -> None:
     plan = clip_frames(40, 5, num_clips, sampling)
     alive: list[weakref.ref[np.ndarray]] = []
@@ -389,7 +458,9 @@ def test_missing_film(tmp_path: Path) -> None:
         ({"num_clips": 0}, "num_clips must be"),
         ({"margin": 0.0}, "margin must be a finite number above 0, got 0"),
         ({"select": "oldest"}, "select must be one of largest, central, confident, got 'oldest'"),
-        ({"sampling": "dense"}, "sampling must be one of consecutive, spread, got 'dense'"),
+        ({"sampling": "dense"}, "sampling must be one of consecutive, spread, even, got 'dense'"),
+        ({"crop": "oval"}, "crop must be one of square, aligned, got 'oval'"),
+        ({"crop": "aligned", "size": (8, 9)}, r"size must be square for an aligned crop, got \(8, 9\)"),
         ({"faces": "harr"}, "did you mean haar"),
     ],
 )

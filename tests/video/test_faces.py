@@ -171,7 +171,8 @@ class FakeYuNet:
         assert image.shape[1::-1] == self.size
         assert image[0, 0].tolist() == [30, 20, 10]  # BGR
         width, height = self.size
-        row = [width / 2, height / 2, width / 4, height / 4, *[0] * 10, 0.75]
+        landmarks = [part / 20 * side for part in range(5) for side in self.size]
+        row = [width / 2, height / 2, width / 4, height / 4, *landmarks, 0.75]
         return 1, np.array([row], np.float32) if width > 100 else None
 
 
@@ -187,6 +188,9 @@ def test_yunet_scales_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> N
         found = detector.detect(Frame(0, 0.0, image), "a.mp4")
         expected = [[width / 2, height / 2, width * 3 / 4, height * 3 / 4, 0.75]]
         np.testing.assert_allclose(found, expected, rtol=1e-6)
+        with_landmarks = detector.detect_landmarks(Frame(0, 0.0, image), "a.mp4")
+        landmarks = [part / 20 * side for part in range(5) for side in (width, height)]
+        np.testing.assert_allclose(with_landmarks, [expected[0] + landmarks], rtol=1e-6)
     image = np.empty((60, 80, 3), np.uint8)
     image[:] = (10, 20, 30)
     assert detector.detect(Frame(0, 0.0, image), "a.mp4").shape == (0, 5)
@@ -216,6 +220,17 @@ def test_boxes_of_one_film(tmp_path: Path) -> None:
     assert detector.detect(frame(index=1), "any.mp4").shape == (0, 5)
 
 
+def test_landmarks_in_a_boxes_file(tmp_path: Path) -> None:
+    row = [1, 2, 30, 40, 0.5, *range(10)]
+    detector = face_detector(boxes_file(tmp_path, {"3": [row, [5, 6, 7, 8]]}))
+    assert detector.detect(frame(index=3), "a.mp4").tolist() == [[1, 2, 30, 40, 0.5], [5, 6, 7, 8, 1]]
+    known, unknown = detector.detect_landmarks(frame(index=3), "a.mp4")
+    assert known.tolist() == row
+    assert unknown[:5].tolist() == [5, 6, 7, 8, 1]
+    assert np.isnan(unknown[5:]).all()
+    assert detector.detect_landmarks(frame(index=4), "a.mp4").shape == (0, 15)
+
+
 def test_boxes_of_several_films(tmp_path: Path) -> None:
     content = {"a.mp4": {"0": [[1, 2, 3, 4]]}, "Ju\u0308rgen.mp4": {"0": [[5, 6, 7, 8]], "1": []}, "folder": {}}
     detector = face_detector(boxes_file(tmp_path, content))
@@ -238,6 +253,7 @@ def test_boxes_of_several_films(tmp_path: Path) -> None:
         ({"a.mp4": {"1": []}, "2": [[1, 2, 3, 4]]}, "key 'a.mp4': expected a frame number"),
         ({"1": 3}, "key '1': expected a list of boxes.*got a number"),
         ({"1": [1, 2, 3, 4]}, r"key '1': expected a box of four numbers \[x0, y0, x1, y1\].*got 1"),
+        ({"1": [[1, 2, 3, 4, 1, 5, 6]]}, r"key '1': .* fifteen with five landmarks, got \[1, 2, 3, 4, 1, 5, 6\]"),
         ({"1": [[1, 2, 3]]}, r"key '1': expected a box of four numbers.*got \[1, 2, 3\]"),
         ({"1": [[1, 2, 3, True]]}, "key '1': expected a box of four numbers"),
         ({"1": [[1, 2, 3, "4"]]}, "key '1': expected a box of four numbers"),

@@ -1,16 +1,39 @@
-"""STIL's choice of frames: against the release's formulas, and what holds for every film."""
+"""Evenly spaced frames, STIL's choice against the release's formulas, and what holds for every film."""
 
 from __future__ import annotations
+
+from fractions import Fraction
+from math import floor
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dfmodels.video import candidate_frames, eval_frames, train_frames
+from dfmodels.video import candidate_frames, eval_frames, even_frames, train_frames
 from tests.strategies import seeds
 
 films, counts, spans = st.integers(1, 1000), st.integers(1, 200), st.sampled_from([0, 1, 2, 97, 150])
+
+
+def test_even_frames_examples() -> None:
+    assert even_frames(10, 4) == [0, 3, 6, 9]
+    assert even_frames(4, 3) == [0, 2, 3]  # 1.5 is rounded up
+    assert even_frames(5, 5) == [0, 1, 2, 3, 4]
+    assert even_frames(2, 4) == [0, 0, 1, 1]
+    assert even_frames(300, 8) == [0, 43, 85, 128, 171, 214, 256, 299]
+    assert [even_frames(frames, 1) for frames in (1, 2, 3, 300)] == [[0], [0], [1], [149]]
+
+
+@given(frames=st.integers(1, 100_000), count=st.integers(2, 300))
+def test_even_frames(frames: int, count: int) -> None:
+    picked = even_frames(frames, count)
+    assert picked == [floor(Fraction(i * (frames - 1), count - 1) + Fraction(1, 2)) for i in range(count)]
+    assert (picked[0], picked[-1]) == (0, frames - 1)
+    steps = np.diff(picked)
+    assert steps.min() >= (1 if count <= frames else 0)  # no frame twice while there are enough
+    assert steps.max() - steps.min() <= 1
+    assert len(set(picked)) == min(count, frames)
 
 
 @given(frames=st.integers(1, 100_000))
@@ -77,6 +100,8 @@ def test_fewer_candidates_than_frames_are_repeated() -> None:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: even_frames(0, 3), "num_frames_in_video must be a whole number of at least 1, got 0"),
+        (lambda: even_frames(3, 0), "count must be a whole number of at least 1, got 0"),
         (lambda: candidate_frames(0), "num_frames_in_video must be a whole number of at least 1, got 0"),
         (lambda: candidate_frames(9, -1), "span must be a whole number of at least 0, got -1"),
         (lambda: eval_frames(9, 0), "count must be a whole number of at least 1, got 0"),
