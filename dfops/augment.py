@@ -130,7 +130,7 @@ def partners(u: Tensor, kind: str = "cyclic") -> Tensor:
     check_floating(u=u)
     if u.dim() != 2:
         raise ValueError(f"u must be (G, D), got shape {tuple(u.shape)}")
-    order = u.argsort(1, stable=True)
+    order = u.argsort(dim=1, stable=True)
     return order if kind == "permutation" else torch.empty_like(order).scatter_(1, order, order.roll(-1, 1))
 
 

@@ -169,9 +169,8 @@ def latent_augment_mix(
     z: Tensor, perm: Tensor, mix_lam: Tensor, choice: Tensor, lam: Tensor, *draws: Tensor | None, **options: Any
 ) -> tuple[Tensor, Tensor, Tensor]:
     augmented, mean, hard_index = latent_augment(z, choice, lam, *draws, **options)
-    groups, domains = z.shape[:2]
-    weight = mix_lam.reshape(groups, -1, 1, 1, 1)
-    partner = torch.stack([z[g, perm[g]] for g in range(groups)]) if z.numel() else z
+    weight = (mix_lam if mix_lam.dim() == 2 else mix_lam[:, None])[..., None, None, None]
+    partner = z[torch.arange(len(z), device=z.device)[:, None], perm]
     mixed = (weight * z + (1 - weight) * partner).to(z.dtype)
     return torch.cat([augmented, mixed], 2).flatten(0, 1), mean, hard_index
 

@@ -233,7 +233,8 @@ def test_nan_and_infinity_reach_only_what_reads_them(device, layout, id_):
     for ours, expected in zip(call(dfops), call(reference), strict=True):
         assert_matches(ours, expected)
     grad = random_clip((1, 12, 10, 4, 6), layout=layout, device=device)[0]
-    grad[0, 0, 0, 0], grad[5, 7, 3, 5], grad[11, 4, 2, 2] = float("nan"), float("inf"), float("-inf")
+    # infinite in the mixed half only: on its way to the farthest row the reference subtracts it from itself
+    grad[0, 0, 0, 0], grad[5, 7, 3, 5], grad[11, 8, 2, 2] = float("nan"), float("inf"), float("-inf")
     assert_matches(call.gradient(dfops, grad), call.gradient(reference, grad))
 
 
