@@ -7,10 +7,11 @@ from dfops import _extension
 _extension.load()
 
 # the libraries must be loaded before fake kernels and autograd formulas can be registered
-from dfops import reference  # noqa: E402
+from dfops import augment, reference  # noqa: E402
 from dfops.ops.directional_difference import directional_difference  # noqa: E402
 from dfops.ops.inconsistency_gate import inconsistency_gate  # noqa: E402
 from dfops.ops.interframe_difference import interframe_difference, interframe_difference_sparse  # noqa: E402
+from dfops.ops.latent_augment import latent_augment, latent_augment_mix  # noqa: E402
 from dfops.ops.paired_cosine import paired_cosine  # noqa: E402
 from dfops.ops.strip_merge import strip_merge  # noqa: E402
 from dfops.ops.strip_pool import strip_pool  # noqa: E402
@@ -28,11 +29,14 @@ def cuda_loaded() -> bool:
 
 __all__ = [
     "__version__",
+    "augment",
     "cuda_loaded",
     "directional_difference",
     "inconsistency_gate",
     "interframe_difference",
     "interframe_difference_sparse",
+    "latent_augment",
+    "latent_augment_mix",
     "paired_cosine",
     "reference",
     "strip_merge",

@@ -122,6 +122,91 @@ def _interframe_difference(
     return s.unflatten(2, (h, w)).to(query.dtype), variance, threshold
 
 
+def latent_augment(
+    z: Tensor,
+    choice: Tensor,
+    lam: Tensor,
+    sigma: Tensor | None = None,
+    noise: Tensor | None = None,
+    angle: Tensor | None = None,
+    *,
+    centroid: Tensor | None = None,
+    granularity: str = "sample",
+    detach_statistics: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    mean, _, hard_index = hard_examples(z, centroid=centroid, granularity=granularity)
+    if z.numel() == 0:
+        return z.clone(), mean, hard_index
+    rows = _rows(z, granularity)
+    hard = torch.stack([rows[d, index] for d, index in enumerate(hard_index.tolist())])
+    origin = mean if centroid is None else centroid
+    if detach_statistics:
+        hard, origin = hard.detach(), origin.detach()
+    maps = []
+    for g in range(z.shape[0]):
+        for d in range(z.shape[1]):
+            own, scale = z[g, d], lam[g, d].reshape(-1, 1, 1)
+            several = rows.shape[1] > 1
+            neighbours = z[:, d] if granularity == "sample" else own
+            match int(choice[g, d]):
+                case 0 if several:
+                    out = own + scale * (hard[d] - own)
+                case 1 if several or centroid is not None:
+                    out = own + scale * (own - origin[d])
+                case 2 if sigma is not None and noise is not None:
+                    out = own + scale * sigma[g, d].reshape(-1, 1, 1) * noise[g, d]
+                case 3 if len(neighbours) > 1:
+                    out = own + scale * (neighbours[0] - neighbours[1])
+                case 4 if angle is not None:
+                    out = _rotated(own, angle[g, d])
+                case _:
+                    out = own
+            maps.append(out.to(z.dtype))
+    return torch.stack(maps).unflatten(0, z.shape[:2]), mean.detach(), hard_index
+
+
+def latent_augment_mix(
+    z: Tensor, perm: Tensor, mix_lam: Tensor, choice: Tensor, lam: Tensor, *draws: Tensor | None, **options: Any
+) -> tuple[Tensor, Tensor, Tensor]:
+    augmented, mean, hard_index = latent_augment(z, choice, lam, *draws, **options)
+    weight = (mix_lam if mix_lam.dim() == 2 else mix_lam[:, None])[..., None, None, None]
+    partner = z[torch.arange(len(z), device=z.device)[:, None], perm]
+    mixed = (weight * z + (1 - weight) * partner).to(z.dtype)
+    return torch.cat([augmented, mixed], 2).flatten(0, 1), mean, hard_index
+
+
+def hard_examples(
+    z: Tensor, *, centroid: Tensor | None = None, granularity: str = "sample"
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every domain: the mean of its rows, their distances (D, M) from it or from `centroid`, the farthest row."""
+    rows = _rows(z, granularity)
+    rows = rows.to(torch.promote_types(z.dtype, torch.float32))
+    domains, count = rows.shape[:2]
+    if z.numel() == 0:
+        zeros = torch.zeros(domains, dtype=torch.int64, device=z.device)
+        return rows.new_zeros((domains, *rows.shape[2:])), rows.new_zeros(domains, count), zeros
+    mean = rows.mean(1)
+    origin = mean if centroid is None else centroid
+    squares = (rows - origin[:, None]).flatten(2).square().sum(2)
+    return mean, squares.sqrt(), squares.argmax(1)  # the first of several
+
+
+def _rows(z: Tensor, granularity: str) -> Tensor:
+    """(D, M, ...): the maps of a domain, or the planes of all their channels."""
+    rows = z.transpose(0, 1)
+    return rows if granularity == "sample" else rows.flatten(1, 2)
+
+
+def _rotated(x: Tensor, angle: Tensor) -> Tensor:
+    """(C, H, W) about its centre, bilinear, zeros outside."""
+    wide = torch.promote_types(x.dtype, torch.float32)
+    (height, width), angle = x.shape[1:], angle.to(wide)
+    row, col = (torch.arange(n, device=x.device, dtype=wide) for n in (height, width))
+    y, x_ = ((2 * row + 1) / height - 1)[:, None], ((2 * col + 1) / width - 1)[None, :]
+    grid = torch.stack([x_ * angle.cos() - y * angle.sin(), x_ * angle.sin() + y * angle.cos()], -1)
+    return F.grid_sample(x[None].to(wide), grid[None], align_corners=False)[0]
+
+
 def paired_cosine(anchor: Tensor, others: Tensor, signs: Sequence[float], *, eps: float = 1e-8) -> Tensor:
     anchor_unit, others_unit = (
         x / (torch.linalg.vector_norm(x, dim=-3, keepdim=True) + eps)

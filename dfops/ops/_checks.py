@@ -1,5 +1,7 @@
 """Argument checks shared by the operators, and what all of them register alike."""
 
+import os
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 import torch
@@ -54,6 +56,22 @@ def check_device(model_name: str, model: Tensor, **tensors: Tensor) -> None:
     for name, value in tensors.items():
         if value.device != model.device:
             raise ValueError(f"{name} must be on the device of {model_name}, {model.device}, got {value.device}")
+
+
+def check_index(model_name: str, model: Tensor, **tensors: Any) -> None:
+    """Every argument is an int64 tensor on the device of `model`."""
+    for name, value in tensors.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(f"{name} must be a tensor, got {type(value).__name__}")
+        if value.dtype != torch.int64:
+            raise TypeError(f"{name} must be int64, got {value.dtype}")
+        check_device(model_name, model, **{name: value})
+
+
+def check_values(expectation: str, holds: Callable[[], Tensor]) -> None:
+    """With DFOPS_DEBUG=1 only, since it waits for the device: every element of `holds()` is true."""
+    if os.environ.get("DFOPS_DEBUG") == "1" and not torch.compiler.is_compiling() and not holds().all():
+        raise ValueError(expectation)
 
 
 def autocast_to_widest(*tensors: Tensor) -> tuple[Tensor, ...]:

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 import dfops
 from dfmodels.backbones.iresnet import IResNet
 from dfmodels.backbones.xception import Xception
+from dfops import augment, reference
 from tests.golden.cases import Case, Run, fill
 
 
@@ -70,8 +71,94 @@ def run_xception(case: Case, layout: str) -> Run:
     return run_encoder(case, layout, Xception())
 
 
+def run_hard_example(case: Case, layout: str) -> Run:
+    """The maps of one domain; the distances are those of the reference, which the operator does not return."""
+    inputs = case.inputs()
+    z, granularity = laid_out(inputs["z"], layout)[:, None], case.name.rpartition("_")[2]
+    centroid, hard_index = farthest(z, granularity)
+    rows = z[:, 0] if granularity == "sample" else z[:, 0].flatten(0, 1)
+    distance = reference.hard_examples(z, granularity=granularity)[1]
+    outputs = {"centroid": centroid, "distance": distance, "index": hard_index[0], "hard": rows[hard_index[0]]}
+    return Run(outputs, inputs)
+
+
+def run_hard_example_ties(case: Case, layout: str) -> Run:
+    inputs = case.inputs()
+    z, outputs = laid_out(inputs["z"], layout), {}
+    for granularity in ("sample", "channel"):
+        outputs[f"hard_index_{granularity}"] = farthest(z, granularity)[1]
+        outputs[f"distance_{granularity}"] = reference.hard_examples(z, granularity=granularity)[1]
+    return Run(outputs, inputs)
+
+
+def farthest(z: Tensor, granularity: str) -> tuple[Tensor, Tensor]:
+    lam = z.new_zeros(z.shape[:2] if granularity == "sample" else z.shape[:3])
+    return dfops.latent_augment(z, z.new_zeros(z.shape[:2], dtype=torch.int64), lam, granularity=granularity)[1:]
+
+
+def run_augment_formulas(case: Case, layout: str) -> Run:
+    """Every id on the maps of one domain, beside rows that make the statistics the independent inputs of the case."""
+    inputs = case.inputs()
+    z, noise = (laid_out(inputs[name], layout) for name in ("z", "noise"))
+    hard, mean, first, second = (inputs[name] for name in ("hard", "mean", "zj", "zk"))
+    lam, sigma = inputs["lam"].detach(), inputs["sigma"].detach()
+
+    def augmented(id_: int, *rows: Tensor, centroid: Tensor | None = None, **draws: Tensor) -> Tensor:
+        """Of z behind further rows, which are copied."""
+        maps = laid_out(torch.cat([*(row[None] for row in rows), z]), layout)[:, None]
+        choice = torch.tensor([[-1]] * len(rows) + [[id_]] * len(z))
+        draws = {name: value[:, None] for name, value in draws.items()}
+        scale = torch.cat([lam.new_zeros(len(rows)), lam])[:, None]
+        return dfops.latent_augment(maps, choice, scale, centroid=centroid, **draws)[0][len(rows) :, 0]
+
+    far_from_hard = -10 * hard.detach()[None]
+    rest = (len(z) + 1) * mean - z.sum(0)  # with which the mean of the rows is the one asked for
+    outputs = {
+        "interpolate": augmented(0, hard, centroid=far_from_hard),
+        "extrapolate": augmented(1, rest),
+        "additive": augmented(2, sigma=sigma, noise=noise.detach()),
+        "difference": augmented(3, first, second),
+    }
+    return Run(outputs, inputs)
+
+
+def run_augment(case: Case, layout: str) -> Run:
+    inputs = case.inputs()
+    z = laid_out(inputs["z"], layout)
+    draws = {name: x.detach() for name, x in inputs.items() if name != "z"}
+    if "noise" in draws:
+        draws["noise"] = laid_out(draws["noise"], layout)
+    function = dfops.latent_augment_mix if "perm" in draws else dfops.latent_augment
+    options = {name: case.args[name] for name in ("granularity", "detach_statistics") if name in case.args}
+    out, mean, hard_index = function(z, **draws, **options)
+    return Run({"out": out, "domain_mean": mean, "hard_index": hard_index}, inputs)
+
+
+def run_draws(case: Case, layout: str) -> Run:
+    inputs = case.inputs()
+    outputs = {
+        "perm_cyclic": augment.partners(inputs["u_partner"]),
+        "perm": augment.partners(inputs["u_partner"], "permutation"),
+        "component": augment.mixture_components(inputs["u_component"], inputs["pi"]),
+    }
+    return Run(outputs, inputs)
+
+
+def run_mixture_noise(case: Case, layout: str) -> Run:
+    inputs = case.inputs()
+    z, eps = (laid_out(inputs[name], layout) for name in ("z", "eps"))
+    noise = augment.mixture_noise(eps, inputs["component"], inputs["variance"])
+    return Run({"noise": noise, "additive": augment.additive(z, inputs["lam"], noise)}, inputs)
+
+
 RUNNERS = {
     "lsda_paired_cosine": run_cosine,
     "lsda_iresnet": run_iresnet,
     "lsda_xception": run_xception,
+    "lsda_hard_example": run_hard_example,
+    "lsda_hard_example_ties": run_hard_example_ties,
+    "lsda_aug_formulas": run_augment_formulas,
+    "lsda_augment": run_augment,
+    "lsda_draws": run_draws,
+    "lsda_mixture_noise": run_mixture_noise,
 }

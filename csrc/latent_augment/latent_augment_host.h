@@ -1,0 +1,177 @@
+// What both host functions do before their loops: checks that keep reads inside the tensors, and allocation.
+#pragma once
+
+#include "common/tensor.h"
+#include "latent_augment/latent_augment.h"
+
+namespace dfops::augment {
+
+using OptionalTensor = std::optional<Tensor>;
+
+// Strides of (N, C, H, W) in a layout.
+inline std::vector<int64_t> map_strides(int64_t channels, int64_t height, int64_t width, ClipLayout layout) {
+  const auto strides = clip_strides({1, 1, channels, height, width}, layout);
+  return {strides.begin() + 1, strides.end()};
+}
+
+// `tensor` itself where it has these strides, else a copy that has.
+inline Tensor with_strides(const Tensor& tensor, const std::vector<int64_t>& strides) {
+  if (tensor.numel() == 0 || has_strides(tensor, strides)) return tensor;
+  Tensor copy = empty_strided(tensor, sizes_of(tensor), strides, tensor.scalar_type());
+  return torch::stable::copy_(copy, tensor);
+}
+
+// Draws as the kernels read them: contiguous, scalars in the type that accumulates.
+struct DrawTensors {
+  Tensor choice, lam;
+  OptionalTensor sigma, angle, perm, mix_lam;
+  bool has_noise, given_centroid;
+
+  DrawTensors(const Tensor& model, const Tensor& all_choices, const Tensor& all_lam, const OptionalTensor& all_sigma,
+              const OptionalTensor& all_angles, const OptionalTensor& all_perm, const OptionalTensor& all_mix_lam,
+              bool noise, bool centroid)
+      : choice(torch::stable::contiguous(all_choices)),
+        lam(*prepared(all_lam, model)),
+        sigma(prepared(all_sigma, model)),
+        angle(prepared(all_angles, model)),
+        mix_lam(prepared(all_mix_lam, model)),
+        has_noise(noise),
+        given_centroid(centroid) {
+    if (all_perm) perm = torch::stable::contiguous(*all_perm);
+  }
+
+  template <class acc_t>
+  Draws<acc_t> pointers() const {
+    return {data<int64_t>(choice),       pointer<acc_t>(lam),     pointer<acc_t>(sigma),
+            pointer<acc_t>(angle),       pointer<int64_t>(perm),  pointer<acc_t>(mix_lam),
+            has_noise, given_centroid, mix_lam && mix_lam->dim() == 2};
+  }
+  int64_t halves() const { return perm ? 2 : 1; }
+
+ private:
+  static OptionalTensor prepared(const OptionalTensor& tensor, const Tensor& model) {
+    const OptionalTensor wide = in_accumulate_type_of(tensor, model);
+    return wide ? OptionalTensor(torch::stable::contiguous(*wide)) : std::nullopt;
+  }
+  template <class T>
+  static const T* pointer(const OptionalTensor& tensor) {
+    return tensor ? data<T>(*tensor) : nullptr;
+  }
+};
+
+inline void check_draws(const Sizes& s, const Tensor& choice, const Tensor& lam, const OptionalTensor& sigma,
+                        const OptionalTensor& angle, const OptionalTensor& perm, const OptionalTensor& mix_lam) {
+  const std::vector<int64_t> maps{s.groups, s.domains};
+  const std::vector<int64_t> scalars = s.per_channel ? std::vector<int64_t>{s.groups, s.domains, s.channels} : maps;
+  const auto is_index = [&](const Tensor& index) {
+    return sizes_of(index) == maps && index.scalar_type() == ScalarType::Long;
+  };
+  STD_TORCH_CHECK(is_index(choice), "choice must be (G, D) int64");
+  STD_TORCH_CHECK(sizes_of(lam) == scalars, "lam must hold one value a map, or a channel of it");
+  STD_TORCH_CHECK(!sigma || sizes_of(*sigma) == scalars, "sigma must have the shape of lam");
+  STD_TORCH_CHECK(!angle || sizes_of(*angle) == maps, "angle must be (G, D)");
+  STD_TORCH_CHECK(perm.has_value() == mix_lam.has_value(), "perm and mix_lam come together");
+  STD_TORCH_CHECK(!perm || is_index(*perm), "perm must be (G, D) int64");
+  STD_TORCH_CHECK(!mix_lam || sizes_of(*mix_lam) == maps || sizes_of(*mix_lam) == std::vector<int64_t>{s.groups},
+                  "mix_lam must be (G,) or (G, D)");
+}
+
+// One forward call: its sizes, its inputs as the kernels read them, its results.
+struct ForwardCall {
+  Sizes sizes;
+  Tensor z;
+  OptionalTensor noise, given;
+  DrawTensors draws;
+  Tensor out, centroid, hard_index;
+
+  ForwardCall(const Tensor& all, const Tensor& choice, const Tensor& lam, const OptionalTensor& sigma,
+              const OptionalTensor& all_noise, const OptionalTensor& angle, const OptionalTensor& all_given,
+              const OptionalTensor& perm, const OptionalTensor& mix_lam, bool per_channel)
+      : sizes(checked(all, all_noise, all_given, per_channel)),
+        z(as_clip(all, layout())),
+        draws(all, choice, lam, sigma, angle, perm, mix_lam, all_noise.has_value(), all_given.has_value()),
+        out(perm ? empty_strided(all, {sizes.maps(), 2 * sizes.channels, sizes.height, sizes.width},
+                                 map_strides(2 * sizes.channels, sizes.height, sizes.width, layout()),
+                                 all.scalar_type())
+                 : empty_clip(all, sizes_of(all), layout(), all.scalar_type())),
+        centroid(empty_strided(all, centroid_sizes(), centroid_strides(), accumulate_type(all.scalar_type()))),
+        hard_index(torch::stable::new_empty(all, {sizes.domains}, ScalarType::Long)) {
+    check_draws(sizes, choice, lam, sigma, angle, perm, mix_lam);
+    if (all_noise) noise = as_clip(*all_noise, layout());
+    if (all_given) given = with_strides(*in_accumulate_type_of(all_given, all), centroid_strides());
+    if (all.numel() > 0) return;
+    torch::stable::zero_(centroid);
+    torch::stable::zero_(hard_index);
+  }
+
+  template <class scalar_t>
+  const scalar_t* noise_data() const {
+    return noise ? data<scalar_t>(*noise) : nullptr;
+  }
+  template <class acc_t>
+  const acc_t* given_data() const {
+    return given ? data<acc_t>(*given) : nullptr;
+  }
+
+ private:
+  ClipLayout layout() const { return sizes.channels_last ? ClipLayout::kChannelsLast : ClipLayout::kContiguous; }
+  std::vector<int64_t> centroid_sizes() const {
+    if (sizes.per_channel) return {sizes.domains, sizes.height, sizes.width};
+    return {sizes.domains, sizes.channels, sizes.height, sizes.width};
+  }
+  std::vector<int64_t> centroid_strides() const {
+    if (sizes.per_channel) return {sizes.positions(), sizes.width, 1};
+    return map_strides(sizes.channels, sizes.height, sizes.width, layout());
+  }
+
+  static Sizes checked(const Tensor& z, const OptionalTensor& noise, const OptionalTensor& given, bool per_channel) {
+    STD_TORCH_CHECK(z.dim() == 5, "z must be (G, D, C, H, W), got ", z.dim(), " axes");
+    STD_TORCH_CHECK(!noise || (sizes_of(*noise) == sizes_of(z) && noise->scalar_type() == z.scalar_type()),
+                    "noise must have the shape and dtype of z");
+    const Sizes s{z.size(0), z.size(1), z.size(2), z.size(3), z.size(4),
+                  clip_layout(z) == ClipLayout::kChannelsLast, per_channel};
+    const std::vector<int64_t> plane{s.domains, s.height, s.width}, map{s.domains, s.channels, s.height, s.width};
+    STD_TORCH_CHECK(!given || sizes_of(*given) == (per_channel ? plane : map),
+                    "centroid must hold one row a domain");
+    return s;
+  }
+};
+
+struct BackwardCall {
+  Sizes sizes;
+  DrawTensors draws;
+  Tensor grad, hard_index, grad_z;
+
+  BackwardCall(const Tensor& all, const Tensor& choice, const Tensor& lam, const OptionalTensor& angle,
+               const Tensor& hard, const OptionalTensor& perm, const OptionalTensor& mix_lam, bool per_channel,
+               bool given_centroid, bool channels_last)
+      : sizes(checked(all, choice, perm.has_value(), per_channel, channels_last)),
+        draws(all, choice, lam, std::nullopt, angle, perm, mix_lam, false, given_centroid),
+        grad(perm ? with_strides(all, map_strides(2 * sizes.channels, sizes.height, sizes.width, layout()))
+                  : as_clip(all, layout())),
+        hard_index(torch::stable::contiguous(hard)),
+        grad_z(empty_clip(all, {sizes.groups, sizes.domains, sizes.channels, sizes.height, sizes.width}, layout(),
+                          all.scalar_type())) {
+    check_draws(sizes, choice, lam, std::nullopt, angle, perm, mix_lam);
+    STD_TORCH_CHECK(sizes_of(hard) == std::vector<int64_t>{sizes.domains} && hard.scalar_type() == ScalarType::Long,
+                    "hard_index must be (D,) int64");
+  }
+
+ private:
+  ClipLayout layout() const { return sizes.channels_last ? ClipLayout::kChannelsLast : ClipLayout::kContiguous; }
+
+  static Sizes checked(const Tensor& grad, const Tensor& choice, bool mixed, bool per_channel, bool channels_last) {
+    STD_TORCH_CHECK(choice.dim() == 2, "choice must be (G, D), got ", choice.dim(), " axes");
+    const int64_t groups = choice.size(0), domains = choice.size(1);
+    if (mixed) {
+      STD_TORCH_CHECK(grad.dim() == 4 && grad.size(0) == groups * domains && grad.size(1) % 2 == 0,
+                      "the gradient must be (G*D, 2C, H, W)");
+      return {groups, domains, grad.size(1) / 2, grad.size(2), grad.size(3), channels_last, per_channel};
+    }
+    STD_TORCH_CHECK(grad.dim() == 5 && grad.size(0) == groups && grad.size(1) == domains,
+                    "the gradient must be (G, D, C, H, W)");
+    return {groups, domains, grad.size(2), grad.size(3), grad.size(4), channels_last, per_channel};
+  }
+};
+
+}  // namespace dfops::augment

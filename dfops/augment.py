@@ -1,0 +1,318 @@
+"""Augmentations of latent maps, and the random draws of `dfops.latent_augment`: on the device, without a host read.
+
+The draws follow LSDA (arXiv:2311.11278). Functions of uniforms are pure; whatever draws takes a `torch.Generator`.
+Latent maps are (G, D, C, H, W), G groups of D domains, or (N, C, H, W), taken as N groups of one domain.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from dfops.ops._checks import check_device, check_floating
+from dfops.ops.latent_augment import GRANULARITIES, latent_augment
+
+INTERPOLATION, EXTRAPOLATION, ADDITIVE, DIFFERENCE, ROTATION = range(5)
+MOST_RADIANS = math.pi / 6
+
+
+class Draws(NamedTuple):
+    """Arguments of `dfops.latent_augment`, and of `dfops.latent_augment_mix` with the last two.
+
+    Attributes:
+        choice: id of every map (G, D), int64.
+        lam: (G, D), at granularity "channel" (G, D, C); float32, or float64 beside a float64 z.
+        sigma: as lam; None where the pool has no additive transformation.
+        noise: (G, D, C, H, W), dtype of z; None likewise.
+        angle: radians (G, D); None where the pool has no rotation.
+        perm: the domain mixed into every map (G, D), int64.
+        mix_lam: (G,) or (G, D).
+    """
+
+    choice: Tensor
+    lam: Tensor
+    sigma: Tensor | None
+    noise: Tensor | None
+    angle: Tensor | None
+    perm: Tensor
+    mix_lam: Tensor
+
+
+def draw(
+    z: Tensor,
+    *,
+    transforms: Sequence[int] = (INTERPOLATION, EXTRAPOLATION, ADDITIVE, ROTATION),
+    transform_weights: Sequence[float] | None = None,
+    granularity: str = "sample",
+    noise: str = "scaled",
+    mixture: tuple[Tensor, Tensor] | None = None,
+    partner: str = "cyclic",
+    mix_weight: str = "beta",
+    mix_per: str = "group",
+    generator: Generator | None = None,
+) -> Draws:
+    """Draw everything random of one augmentation of z.
+
+    Args:
+        z: latent maps (G, D, C, H, W); only shape, dtype, device and memory layout matter.
+        transforms: the pool of ids, as numbered in `dfops.latent_augment`.
+        transform_weights: how likely each of them is; equally by default.
+        granularity: "sample", or "channel" for one lam and sigma a channel.
+        noise: "scaled", sigma ~ U[0, 1) and noise ~ N(0, 1), or "mixture", sigma = 1 and noise of a Gaussian mixture.
+        mixture: weights (K,) that sum to 1, and variances (K, C), of the mixture; device of z.
+        partner: which domain is mixed in, as in `partners`.
+        mix_weight: "beta", Beta(a, a) with a ~ U(0.5, 2) for each group, or "uniform", U[0, 1).
+        mix_per: one mix_lam a "group" or a "map".
+        generator: of the device of z.
+
+    Raises:
+        ValueError: an option or shape other than the ones above.
+        TypeError: a dtype other than the ones above, or no tensor.
+    """
+    check_floating(z=z)
+    if z.dim() != 5:
+        raise ValueError(f"z must be (G, D, C, H, W), got shape {tuple(z.shape)}")
+    _check_option("granularity", granularity, GRANULARITIES)
+    _check_option("noise", noise, ("scaled", "mixture"))
+    _check_option("mix_weight", mix_weight, ("beta", "uniform"))
+    _check_option("mix_per", mix_per, ("group", "map"))
+    thresholds = _thresholds(transforms, transform_weights)
+    if (noise == "mixture") != (mixture is not None):
+        raise ValueError(f'mixture must be given with noise="mixture" and only then, got noise={noise!r}')
+    groups, domains, channels = z.shape[:3]
+
+    def uniform(*shape: int) -> Tensor:
+        return _uniform(z, shape, generator)
+
+    u = uniform(groups, domains)
+    choice = z.new_full((groups, domains), transforms[0], dtype=torch.int64)
+    for threshold, transform in zip(thresholds, transforms[1:], strict=True):
+        choice = torch.where(u >= threshold, transform, choice)
+    scalars = (groups, domains) if granularity == "sample" else (groups, domains, channels)
+    lam = uniform(*scalars)
+    sigma = values = angle = None
+    if ADDITIVE in transforms:
+        values = _normal(z, generator)
+        if mixture is None:
+            sigma = uniform(*scalars)
+        else:
+            weights, variances = mixture
+            values = mixture_noise(values, mixture_components(uniform(groups, domains), weights), variances)
+            sigma = torch.ones_like(lam)
+    if ROTATION in transforms:
+        angle = _angles(z, generator)
+    perm = partners(uniform(groups, domains), partner)
+    mix_lam = uniform(groups) if mix_per == "group" else uniform(groups, domains)
+    if mix_weight == "beta":
+        concentration = (0.5 + 1.5 * uniform(groups)).reshape(-1, *(1,) * (mix_lam.dim() - 1)).expand_as(mix_lam)
+        one, other = (torch._standard_gamma(concentration, generator=generator) for _ in range(2))
+        mix_lam = one / (one + other)
+    return Draws(choice, lam, sigma, values, angle, perm, mix_lam)
+
+
+def partners(u: Tensor, kind: str = "cyclic") -> Tensor:
+    """The domain that each is mixed with, from uniforms.
+
+    perm[g, o[i]] = o[(i + 1) mod D], o = argsort(u[g])     "cyclic": one cycle through all domains, never itself
+                                                            if D > 1
+    perm[g]       = argsort(u[g])                           "permutation": may be itself
+
+    Args:
+        u: (G, D).
+        kind: "cyclic" or "permutation".
+
+    Returns:
+        (G, D), int64.
+    """
+    _check_option("kind", kind, ("cyclic", "permutation"))
+    check_floating(u=u)
+    if u.dim() != 2:
+        raise ValueError(f"u must be (G, D), got shape {tuple(u.shape)}")
+    order = u.argsort(dim=1, stable=True)
+    return order if kind == "permutation" else torch.empty_like(order).scatter_(1, order, order.roll(-1, 1))
+
+
+def mixture_components(u: Tensor, weights: Tensor) -> Tensor:
+    """The component of a mixture that each uniform falls into.
+
+    k = the number of entries of cumsum(weights) not greater than u, at most K - 1
+
+    Args:
+        u: uniforms of any shape.
+        weights: (K,), K >= 1, that sum to 1.
+
+    Returns:
+        Shape of u, int64.
+    """
+    check_floating(u=u, weights=weights)
+    check_device("u", u, weights=weights)
+    if weights.dim() != 1 or len(weights) == 0:
+        raise ValueError(f"weights must be (K,) with K >= 1, got shape {tuple(weights.shape)}")
+    return (weights.cumsum(0) <= u[..., None]).sum(-1).clamp(max=len(weights) - 1)
+
+
+def mixture_noise(eps: Tensor, component: Tensor, variances: Tensor) -> Tensor:
+    """Noise of a Gaussian mixture with means 0 and a diagonal covariance for each component.
+
+    noise[g, d, c] = sqrt(variances[component[g, d], c]) * eps[g, d, c]
+
+    Args:
+        eps: standard normal values (G, D, C, H, W).
+        component: (G, D), int64.
+        variances: (K, C).
+
+    Returns:
+        Shape and dtype of eps.
+    """
+    check_floating(eps=eps, variances=variances)
+    check_device("eps", eps, component=component, variances=variances)
+    if eps.dim() != 5 or component.shape != eps.shape[:2]:
+        raise ValueError(
+            "component must be (G, D) beside eps (G, D, C, H, W), "
+            f"got shapes {tuple(component.shape)} and {tuple(eps.shape)}"
+        )
+    if variances.dim() != 2 or variances.shape[1] != eps.shape[2]:
+        raise ValueError(f"variances must be (K, C) with C = {eps.shape[2]}, got shape {tuple(variances.shape)}")
+    return eps * variances[component].sqrt().to(eps.dtype)[..., None, None]
+
+
+def centrifugal_direct(z: Tensor, lam: Tensor | float | None = None, *, generator: Generator | None = None,
+                       **options: Any) -> Tensor:  # fmt: skip
+    """Push every map away from the centroid of its domain: z + lam (z - mu).
+
+    Args:
+        z: latent maps.
+        lam: a number, or one for each map, (G, D) or (N,); None draws U[0, 1).
+        generator: for the draw.
+        **options: granularity, centroid and detach_statistics of `dfops.latent_augment`.
+
+    Returns:
+        Shape and memory layout of z.
+    """
+    return _augmented(z, EXTRAPOLATION, lam, generator, **options)
+
+
+def centrifugal_indirect(z: Tensor, lam: Tensor | float | None = None, *, generator: Generator | None = None,
+                         **options: Any) -> Tensor:  # fmt: skip
+    """Pull every map towards the hard example of its domain, the one farthest from the centroid: z + lam (hard - z).
+
+    Args and returns as in `centrifugal_direct`.
+    """
+    return _augmented(z, INTERPOLATION, lam, generator, **options)
+
+
+def affine_rotation(z: Tensor, angle: Tensor | float | None = None, *, generator: Generator | None = None) -> Tensor:
+    """Rotate every map about its centre, bilinear, zeros outside.
+
+    Args:
+        z: latent maps.
+        angle: radians, a number or one for each map, (G, D) or (N,); None draws U(-pi/6, pi/6).
+        generator: for the draw.
+
+    Returns:
+        Shape and memory layout of z.
+    """
+    maps = _grouped(z)
+    angles = _angles(maps, generator) if angle is None else _per_map("angle", angle, z, maps)
+    return _augmented(z, ROTATION, 0.0, None, angle=angles)
+
+
+def additive(z: Tensor, lam: Tensor | float | None = None, noise: Tensor | None = None,
+             sigma: Tensor | float | None = None, *, generator: Generator | None = None) -> Tensor:  # fmt: skip
+    """Add noise to every map: z + lam sigma noise.
+
+    Args:
+        z: latent maps.
+        lam: a number, or one for each map, (G, D) or (N,); None draws U[0, 1).
+        noise: shape and dtype of z; None draws N(0, 1). `mixture_noise` makes that of a Gaussian mixture.
+        sigma: as lam; None is 1.
+        generator: for the draws.
+
+    Returns:
+        Shape and memory layout of z.
+    """
+    maps = _grouped(z)
+    scale = _per_map("sigma", 1.0 if sigma is None else sigma, z, maps)
+    if noise is None:
+        noise = _normal(maps, generator)
+    elif noise.shape != z.shape:
+        raise ValueError(f"noise must have the shape of z, {tuple(z.shape)}, got {tuple(noise.shape)}")
+    return _augmented(z, ADDITIVE, lam, generator, sigma=scale, noise=noise.reshape(maps.shape))
+
+
+def difference(z: Tensor, lam: Tensor | float | None = None, *, generator: Generator | None = None,
+               **options: Any) -> Tensor:  # fmt: skip
+    """Move every map by the difference of the first two of its domain: z + lam (z[0] - z[1]).
+
+    Args and returns as in `centrifugal_direct`; at granularity "channel" of the first two channels of the same map.
+    """
+    return _augmented(z, DIFFERENCE, lam, generator, **options)
+
+
+def _augmented(z: Tensor, transform: int, lam: Tensor | float | None, generator: Generator | None,
+               **arguments: Any) -> Tensor:  # fmt: skip
+    """One transformation for all maps."""
+    maps = _grouped(z)
+    choice = maps.new_full(maps.shape[:2], transform, dtype=torch.int64)
+    value = _uniform(maps, maps.shape[:2], generator) if lam is None else _per_map("lam", lam, z, maps)
+    if arguments.get("granularity") == "channel":
+        value = value[..., None].expand(maps.shape[:3])
+    return latent_augment(maps, choice, value, **arguments)[0].reshape(z.shape)
+
+
+def _grouped(z: Tensor) -> Tensor:
+    """(N, C, H, W) as N groups of one domain."""
+    check_floating(z=z)
+    if z.dim() not in (4, 5):
+        raise ValueError(f"z must be (G, D, C, H, W) or (N, C, H, W), got shape {tuple(z.shape)}")
+    return z[:, None] if z.dim() == 4 else z
+
+
+def _per_map(name: str, value: Tensor | float, z: Tensor, maps: Tensor) -> Tensor:
+    """(G, D), from a number or one for each map."""
+    if not isinstance(value, Tensor):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
+        return maps.new_full(maps.shape[:2], value, dtype=_scalar_type(z))
+    shape = z.shape[: z.dim() - 3]
+    if value.shape != shape:
+        raise ValueError(f"{name} must be a number or have one for each map, {tuple(shape)}, got {tuple(value.shape)}")
+    return value.reshape(maps.shape[:2])
+
+
+def _scalar_type(z: Tensor) -> torch.dtype:
+    return torch.promote_types(z.dtype, torch.float32)
+
+
+def _uniform(z: Tensor, shape: Sequence[int], generator: Generator | None) -> Tensor:
+    return torch.rand(tuple(shape), generator=generator, device=z.device, dtype=_scalar_type(z))
+
+
+def _normal(z: Tensor, generator: Generator | None) -> Tensor:
+    """In the memory layout of z."""
+    return torch.empty_like(z.detach()).normal_(generator=generator)
+
+
+def _angles(z: Tensor, generator: Generator | None) -> Tensor:
+    return (2 * _uniform(z, z.shape[:2], generator) - 1) * MOST_RADIANS
+
+
+def _thresholds(transforms: Sequence[int], weights: Sequence[float] | None) -> list[float]:
+    """Where a uniform passes from one id of the pool to the next."""
+    if not transforms or len(set(transforms)) != len(transforms) or not set(transforms) <= set(range(5)):
+        raise ValueError(f"transforms must be different ids from 0 to 4, at least one, got {tuple(transforms)}")
+    if weights is None:
+        weights = [1.0] * len(transforms)
+    if len(weights) != len(transforms) or min(weights) < 0 or not 0 < sum(weights) < math.inf:
+        raise ValueError(
+            f"transform_weights must be {len(transforms)} numbers, one for each of transforms, none negative and not "
+            f"all zero, got {tuple(weights)}"
+        )
+    return [sum(weights[: i + 1]) / sum(weights) for i in range(len(weights) - 1)]
+
+
+def _check_option(name: str, value: str, known: Sequence[str]) -> None:
+    if value not in known:
+        raise ValueError(f"{name} must be {' or '.join(repr(option) for option in known)}, got {value!r}")
