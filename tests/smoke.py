@@ -32,6 +32,7 @@ def main() -> None:
     torch.manual_seed(0)
     x, y, z = (torch.randn(2, 8, 4, 6, 5, dtype=torch.float64) for _ in range(3))
     check("directional_difference", x, torch.randn(4, 3, dtype=torch.float64), axis="H")
+    check("feature_mixup", x, torch.tensor([1, 1]), lam=0.3)
     check("inconsistency_gate", x, y, z, torch.ones(1, dtype=torch.float64))
     check("interframe_difference", x, y)
     check("interframe_difference_sparse", x, y)

@@ -67,14 +67,17 @@ class Case:
         return json.loads((self.folder / self.facts["file"]).read_text())
 
     def gradients(self, run: Run) -> dict[str, Tensor]:
-        """`grad_<input>` and `grad_param.<published parameter>` of the upstream gradients."""
+        """`grad_<input>` and `grad_param.<published parameter>` of the upstream gradients.
+
+        Those of an output that is differentiated alone may carry its name in front.
+        """
         upstream = self.facts.get("upstream", {})
         together = {name: entry for name, entry in upstream.items() if "for" not in entry}
         result = self._differentiate(run, together) if together else {}
         for name, entry in upstream.items():
             if "for" in entry:
                 alone = self._differentiate(run, {name: entry})
-                result |= {key: alone[key] for key in entry["for"]}
+                result |= {key: alone[key.removeprefix(f"{name}_")] for key in entry["for"]}
         return result
 
     def _differentiate(self, run: Run, upstream: dict[str, Any]) -> dict[str, Tensor]:

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.golden import run_ddl, run_stil
+from tests.golden import run_ddl, run_lsda, run_stil
 from tests.golden.cases import Case, load_cases
 
 # the longest matching beginning of a case's name decides
-RUNNERS = {**run_ddl.RUNNERS, **run_stil.RUNNERS}
+RUNNERS = {**run_ddl.RUNNERS, **run_lsda.RUNNERS, **run_stil.RUNNERS}
 
 
 def runner_of(case: Case):
