@@ -32,13 +32,15 @@ def main() -> None:
     torch.manual_seed(0)
     x, y, z = (torch.randn(2, 8, 4, 6, 5, dtype=torch.float64) for _ in range(3))
     check("directional_difference", x, torch.randn(4, 3, dtype=torch.float64), axis="H")
-    check("feature_mixup", x, torch.tensor([1, 1]), lam=0.3)
     check("inconsistency_gate", x, y, z, torch.ones(1, dtype=torch.float64))
     check("interframe_difference", x, y)
     check("interframe_difference_sparse", x, y)
+    check("latent_rotate", x[0], torch.linspace(-0.4, 0.5, 8, dtype=torch.float64))
     check("strip_pool", x, torch.randn(3, 4, 3, dtype=torch.float64), axis="T")
     merge = [torch.randn(2, n, 4, 6, 5, dtype=torch.float64, requires_grad=True) for n in (8, 4, 2)]
     torch.testing.assert_close(dfops.strip_merge(merge, 8, axis="T"), reference.strip_merge(merge, 8, axis="T"))
+    mixup = (x, torch.tensor([1, 1]), 0.3)
+    torch.testing.assert_close(dfops.feature_mixup(*mixup), reference.feature_mixup(*mixup))
     model = dfmodels.build(
         "ddl", widths=(16, 16), num_convs=(1, 1), strides=(2, 1), stem_channels=(4, 8), fusion_channels=16
     )

@@ -80,7 +80,8 @@ std::tuple<Tensor, Tensor> feature_mixup_backward_cpu(const Tensor& grad, const 
     const scalar_t* from = data<scalar_t>(xs);
     std::vector<acc_t> partial(rows * pieces);
     each_piece(rows, row, [&](int64_t i, int64_t offset, int64_t count, int64_t piece) {
-      partial[piece] = lam_range(g + i * row + offset, from + i * row + offset, from + blended[i] * row + offset, count);
+      partial[piece] =
+          lam_range(g + i * row + offset, from + i * row + offset, from + blended[i] * row + offset, count);
     });
     for (int64_t i = 0; i < rows; ++i) {
       acc_t total = 0;

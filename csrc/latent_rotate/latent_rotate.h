@@ -42,6 +42,8 @@ struct Sampler {
     const auto at = rotation.source(row, col);
     const acc_t height = acc_t(rotation.height), width = acc_t(rotation.width);
     const Folded r = fold(at.row, height), c = fold(at.col, width);
+    // an angle that is no number: nowhere is outside, so the result is NaN as well, as in grid_sample
+    if (usual() && at.row != at.row) return f(0, at.row, at.row);
     if (mode == Mode::kNearest) {
       const acc_t near_row = nearbyint(r.value), near_col = nearbyint(c.value);
       if (near_row >= 0 && height > near_row && near_col >= 0 && width > near_col)
@@ -56,11 +58,11 @@ struct Sampler {
     });
   }
 
-  // Calls f(offset, weight) for every output position that reads a pixel, in row order. Only what LSDA uses is searched
-  // in a box; the others try every position.
+  // Calls f(offset, weight) for every output position that reads a pixel, in row order. Other modes than the usual one
+  // try every position.
   template <class F>
   DFOPS_HD void readers(int64_t row, int64_t col, const F& f) const {
-    if (mode == Mode::kBilinear && padding == Padding::kZeros) return rotation.readers(row, col, f);
+    if (usual() && rotation.cosine == rotation.cosine) return rotation.readers(row, col, f);
     const int64_t pixel = row * rotation.width + col;
     for (int64_t r = 0; r < rotation.height; ++r)
       for (int64_t c = 0; c < rotation.width; ++c)
@@ -70,6 +72,9 @@ struct Sampler {
   }
 
  private:
+  // What LSDA uses.
+  DFOPS_HD bool usual() const { return mode == Mode::kBilinear && padding == Padding::kZeros; }
+
   struct Folded {
     acc_t value, slope;
   };
@@ -90,8 +95,7 @@ struct Sampler {
 };
 
 // ---------------------------------------------------------------------------------------------------------------- CPU
-constexpr int kLanes = 16;    // channels of a contiguous map that are handled together, side by side in a buffer
-constexpr int kWide = 64;     // of a channels-last map
+constexpr int kLanes = 16;     // channels handled together; of contiguous maps side by side in a buffer
 constexpr int64_t kRun = 64;  // positions transposed at a time: a buffer of the first-level cache
 
 // Entries [begin[i], begin[i + 1]) of position i: the positions it takes from, and with what weight.
@@ -137,7 +141,9 @@ DFOPS_INLINE void combine(acc_t* sum, const scalar_t* in, int64_t step, const En
   acc_t total[kCount] = {};
   for (int64_t j = entries.begin[i]; j < entries.begin[i + 1]; ++j) {
     const scalar_t* values = in + entries.from[j] * step;
-    for (int k = 0; k < kCount; ++k) total[k] += entries.weight[j] * acc_t(values[k]);
+    const acc_t weight = entries.weight[j];
+#pragma omp simd
+    for (int k = 0; k < kCount; ++k) total[k] += weight * acc_t(values[k]);
   }
   for (int k = 0; k < kCount; ++k) sum[k] = total[k];
 }
@@ -194,8 +200,7 @@ DFOPS_INLINE void from_lanes(scalar_t* to, const acc_t* from, int64_t step, int6
 }
 
 // Units of work: a group of channels of one map. They depend on the sizes alone.
-inline int64_t group_size(const Maps& maps) { return maps.channels_last ? kWide : kLanes; }
-inline int64_t groups(const Maps& maps) { return ceil_div(maps.channels, group_size(maps)); }
+inline int64_t groups(const Maps& maps) { return ceil_div(maps.channels, kLanes); }
 
 template <class scalar_t>
 DFOPS_INLINE void apply_contiguous(scalar_t* out, const scalar_t* in, const Maps& maps,
@@ -215,14 +220,10 @@ DFOPS_INLINE void apply_contiguous(scalar_t* out, const scalar_t* in, const Maps
 template <class scalar_t>
 DFOPS_INLINE void apply_channels_last(scalar_t* out, const scalar_t* in, const Maps& maps,
                                       const Entries<acc_type<scalar_t>>& entries, int64_t begin, int64_t end) {
-  acc_type<scalar_t> sums[kWide];
+  acc_type<scalar_t> sums[kLanes];
   for (int64_t i = 0; i < maps.positions(); ++i) {
     scalar_t* to = out + i * maps.channels;
     int64_t c = begin;
-    for (; c + kWide <= end; c += kWide) {
-      combine<kWide>(sums, in + c, maps.channels, entries, i);
-      for (int k = 0; k < kWide; ++k) to[c + k] = scalar_t(sums[k]);
-    }
     for (; c + kLanes <= end; c += kLanes) {
       combine<kLanes>(sums, in + c, maps.channels, entries, i);
       for (int k = 0; k < kLanes; ++k) to[c + k] = scalar_t(sums[k]);
@@ -241,13 +242,14 @@ DFOPS_CLONES void apply_range(scalar_t* out, const scalar_t* in, const acc_type<
   using acc_t = acc_type<scalar_t>;
   Entries<acc_t> entries;
   std::vector<acc_t> lanes(maps.channels_last ? 0 : maps.positions() * kLanes);
-  const int64_t per_map = groups(maps), size = group_size(maps);
+  const int64_t per_map = groups(maps);
   for (int64_t unit = begin; unit < end;) {
     const int64_t map = unit / per_map, until = min64(end, (map + 1) * per_map);
     entries.collect(maps, Sampler<acc_t>(maps, angle[map], mode, padding), what);
     scalar_t* to = out + map * maps.size();
     const scalar_t* from = in + map * maps.size();
-    const int64_t first = (unit - map * per_map) * size, last = min64(maps.channels, (until - map * per_map) * size);
+    const int64_t first = (unit - map * per_map) * kLanes;
+    const int64_t last = min64(maps.channels, (until - map * per_map) * kLanes);
     if (maps.channels_last) {
       apply_channels_last(to, from, maps, entries, first, last);
     } else {
@@ -270,8 +272,8 @@ DFOPS_CLONES void slope_range(acc_type<scalar_t>* partial, const scalar_t* grad,
   std::vector<acc_t> lanes(maps.channels_last ? 0 : positions * kLanes);
   acc_t sums[kLanes], grads[kLanes * kRun];
   for (int64_t unit = begin; unit < end; ++unit) {
-    const int64_t map = unit / per_map, c = unit % per_map * group_size(maps);
-    const int64_t last = min64(maps.channels, c + group_size(maps));
+    const int64_t map = unit / per_map, c = unit % per_map * kLanes;
+    const int64_t last = min64(maps.channels, c + kLanes);
     if (unit == begin || unit % per_map == 0)
       entries.collect(maps, Sampler<acc_t>(maps, angle[map], mode, padding), What::kSlopes);
     acc_t shares[kLanes] = {};

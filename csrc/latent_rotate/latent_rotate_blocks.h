@@ -26,8 +26,8 @@ struct Plan {
   DFOPS_HD int64_t blocks() const { return maps.count * slices(); }
 };
 
-// A position with more entries (no forward one, and seldom one of a rotation up to 30 degrees) is searched again for
-// each pack of channels.
+// A position with more entries is searched again for each pack of channels. Forward there are four at most, backward
+// LSDA's angles and maps have six.
 constexpr int kKept = 8;
 
 template <class acc_t>

@@ -6,7 +6,7 @@ namespace {
 // Elements a thread takes at a time, at least.
 constexpr int64_t kGrain = 32768;
 
-int64_t grain(const Maps& maps) { return ceil_div(kGrain, maps.positions() * group_size(maps)); }
+int64_t grain(const Maps& maps) { return ceil_div(kGrain, maps.positions() * kLanes); }
 
 template <class scalar_t>
 void apply(const Tensor& out, const Tensor& in, const Tensor& angle, const Maps& maps, int64_t mode, int64_t padding,

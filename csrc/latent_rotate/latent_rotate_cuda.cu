@@ -6,15 +6,15 @@ namespace dfops::rotate {
 namespace {
 
 constexpr int kThreads = 256;
-constexpr int64_t kTile = 64;       // positions of a block: one of LSDA's maps
-constexpr int64_t kPacksPerRow = 32;  // channels, in packs
+constexpr int64_t kTile = 64;   // positions of a block: one of LSDA's maps
+constexpr int64_t kPacks = 32;  // of channels
 
 template <class scalar_t, int kPack, What kWhat>
 void launch_body(const Tensor& in, const Tensor* out, const Tensor* grad, const Tensor& angle, const Maps& maps,
                  int64_t mode, int64_t padding, const Tensor* grad_angle) {
   using acc_t = acc_type<scalar_t>;
   using ThisBody = Body<scalar_t, kPack, kWhat>;
-  const Plan plan(maps, kTile, kPacksPerRow * kPack);
+  const Plan plan(maps, kTile, kPacks * kPack);
   std::optional<Tensor> partial;
   if (kWhat == What::kSlopes) partial = torch::stable::new_empty(*grad_angle, {plan.slices(), maps.count});
   launch(in, plan.blocks(), kThreads, ThisBody::shared_bytes(plan),

@@ -14,7 +14,7 @@ def feature_mixup(x: Tensor, index: Tensor, lam: Tensor | float) -> Tensor:
     out[i] = lam[i] * x[i] + (1 - lam[i]) * x[index[i]]
 
     Args:
-        x: features (N, ...), at least one axis, floating point; read in place in any dense layout that has the first axis
+        x: features (N, ...), at least one axis, floating point; read in place where they are dense with the first axis
             outermost.
         index: (N,) int64, 0 <= index < N, may repeat; device of x.
         lam: one weight for each row (N,), any floating dtype, device of x; or a number. Used unrounded beside

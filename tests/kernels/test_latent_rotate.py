@@ -139,14 +139,15 @@ def test_gradient_of_the_angle(kernels, dtype, shape, channels_last, mode, paddi
 @pytest.mark.parametrize("padding", PADDINGS)
 @pytest.mark.parametrize("mode", MODES)
 def test_angles_that_are_no_numbers(kernels, mode, padding, channels_last):
-    """Nothing is read outside; zeros outside are zeros, the others read the first pixel, as grid_sample does."""
+    """Nothing is read outside the map; what grid_sample makes of them: NaN, zeros, or the first pixel."""
     shape = (2, 5, 4, 3)
     x = np.random.default_rng(0).standard_normal(shape)
     angles = np.array([np.nan, np.inf])
     call = (angles, shape, channels_last, MODES.index(mode), PADDINGS.index(padding))
-    want = np.broadcast_to(0 * x if padding == "zeros" else x[:, :, :1, :1], shape)
+    share = {"bilinear": np.nan, "nearest": 0.0}[mode] if padding == "zeros" else 1.0
+    want = np.broadcast_to(share * x[:, :, :1, :1], shape)
     total = np.zeros(shape)
-    total[:, :, 0, 0] = 0 if padding == "zeros" else x.sum((2, 3))
+    total[:, :, 0, 0] = share * x.sum((2, 3))
     for what, expect in ((WEIGHTS, want), (READERS, total)):
         for out in (
             kernels.latent_rotate_apply_float64(to_memory(x, channels_last), *call, what, 0.5),
