@@ -47,8 +47,8 @@ def latent_rotate(x: Tensor, angle: Tensor | float, *, mode: str = "bilinear", p
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
     # maps are clips of one frame: both have the same two layouts
-    out = torch.ops.dfops.latent_rotate(x[:, None], angle, MODES.index(mode), PADDINGS.index(padding_mode))
-    return out[:, 0]
+    out = torch.ops.dfops.latent_rotate(x.unsqueeze(1), angle, MODES.index(mode), PADDINGS.index(padding_mode))
+    return out.squeeze(1)  # a select would copy the gradient
 
 
 @torch.library.register_fake("dfops::latent_rotate")

@@ -113,7 +113,7 @@ def test_maps_and_their_gradients(kernels, dtype, shape, channels_last, mode, pa
             getattr(kernels, f"latent_rotate_block_apply_{dtype}")(*call, tile, seed),
         ):
             have = from_memory(out, shape, channels_last)
-            # weights far from 1 are sums of few, but many positions may read one pixel at a border
+            # a pixel of a border may be read by many positions
             tolerance = TYPES[dtype] * np.maximum(1, weight.sum(1).max())
             np.testing.assert_allclose(have, want, rtol=TYPES[dtype], atol=tolerance)
 
