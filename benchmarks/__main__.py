@@ -16,8 +16,10 @@ from tqdm import tqdm
 from benchmarks import (
     bench_ddl,
     bench_directional_difference,
+    bench_feature_mixup,
     bench_inconsistency_gate,
     bench_interframe_difference,
+    bench_latent_rotate,
     bench_paired_cosine,
     bench_stil,
     bench_strip_merge,
@@ -27,9 +29,11 @@ from benchmarks.harness import Row, copy_bandwidth, keep_memory, run
 
 OPERATORS = {
     "directional_difference": bench_directional_difference,
+    "feature_mixup": bench_feature_mixup,
     "inconsistency_gate": bench_inconsistency_gate,
     "interframe_difference": bench_interframe_difference,
     "paired_cosine": bench_paired_cosine,
+    "latent_rotate": bench_latent_rotate,
     "strip_merge": bench_strip_merge,
     "strip_pool": bench_strip_pool,
 }

@@ -15,6 +15,7 @@ from dfmodels.backbones.xception import Xception
 from dfmodels.detectors import lsda
 from dfops import augment, reference
 from dfops.augment import Draws
+from dfops.ops.latent_rotate import MODES, PADDINGS
 from tests.golden.cases import Case, Run, fill, published_buffers
 
 
@@ -294,6 +295,50 @@ def run_mixture_noise(case: Case, layout: str) -> Run:
     return Run({"noise": noise, "additive": augment.additive(z, inputs["lam"], noise)}, inputs)
 
 
+def maps_of(z: Tensor, layout: str) -> Tensor:
+    """All leading axes as one, (N, C, H, W) in the layout asked for."""
+    memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    return z.flatten(0, -4).contiguous(memory_format=memory)
+
+
+def run_rotation(case: Case, layout: str) -> Run:
+    inputs = case.inputs()
+    return Run({"out": dfops.latent_rotate(maps_of(inputs["z"], layout), inputs["angle"])}, inputs)
+
+
+def run_rotation_modes(case: Case, layout: str) -> Run:
+    inputs = case.inputs()
+    z, angle = maps_of(inputs["z"], layout), inputs["angle"]
+    outputs = {
+        f"{mode}_{padding}": dfops.latent_rotate(z, angle, mode=mode, padding_mode=padding)
+        for mode in MODES
+        for padding in PADDINGS
+    }
+    return Run(outputs, inputs)
+
+
+def run_rotation_volume(case: Case, layout: str) -> Run:
+    """The released rotation of volumes (channels are the depth) by one angle is the planar one of every map."""
+    inputs = case.inputs()
+    z = maps_of(inputs["z"], layout)
+    out = dfops.latent_rotate(z, inputs["angle"].expand(z.shape[0])).view_as(inputs["z"])
+    return Run({"out": out, "planar_out": out}, inputs)
+
+
+def run_mixup(case: Case, layout: str) -> Run:
+    inputs = case.inputs()
+    z, perm = inputs["z"], inputs["perm"]
+    groups, domains = perm.shape
+    index = (torch.arange(groups)[:, None] * domains + perm).flatten()
+    out = dfops.feature_mixup(maps_of(z, layout), index, inputs["lam"].repeat_interleave(domains))
+    return Run({"out": out.view_as(z)}, inputs)
+
+
+def run_mixup_index(case: Case, layout: str) -> Run:
+    inputs = case.inputs()
+    return Run({"out": dfops.feature_mixup(maps_of(inputs["x"], layout), inputs["index"], inputs["lam"])}, inputs)
+
+
 RUNNERS = {
     "lsda_paired_cosine": run_cosine,
     "lsda_iresnet": run_iresnet,
@@ -314,4 +359,9 @@ RUNNERS = {
     "lsda_train_full": run_full_training,
     "lsda_train_stub": run_stub_training,
     "lsda_detector": run_detector,
+    "lsda_mixup": run_mixup,
+    "lsda_mixup_index": run_mixup_index,
+    "lsda_rotate": run_rotation,
+    "lsda_rotate_modes": run_rotation_modes,
+    "lsda_rotate_volume": run_rotation_volume,
 }
