@@ -16,6 +16,7 @@ from dfops.ops.latent_augment import GRANULARITIES, latent_augment
 
 INTERPOLATION, EXTRAPOLATION, ADDITIVE, DIFFERENCE, ROTATION = range(5)
 MOST_RADIANS = math.pi / 6
+PARTNERS = ("cyclic", "permutation")
 
 
 class Draws(NamedTuple):
@@ -76,6 +77,7 @@ def draw(
         raise ValueError(f"z must be (G, D, C, H, W), got shape {tuple(z.shape)}")
     _check_option("granularity", granularity, GRANULARITIES)
     _check_option("noise", noise, ("scaled", "mixture"))
+    _check_option("partner", partner, PARTNERS)
     _check_option("mix_weight", mix_weight, ("beta", "uniform"))
     _check_option("mix_per", mix_per, ("group", "map"))
     thresholds = _thresholds(transforms, transform_weights)
@@ -126,7 +128,7 @@ def partners(u: Tensor, kind: str = "cyclic") -> Tensor:
     Returns:
         (G, D), int64.
     """
-    _check_option("kind", kind, ("cyclic", "permutation"))
+    _check_option("kind", kind, PARTNERS)
     check_floating(u=u)
     if u.dim() != 2:
         raise ValueError(f"u must be (G, D), got shape {tuple(u.shape)}")

@@ -24,6 +24,12 @@ def check(name: str, *tensors: torch.Tensor, **options: object) -> None:
         torch.testing.assert_close(ours, expected)
 
 
+def check_augmentation(name: str, z: torch.Tensor, **draws: torch.Tensor | None) -> None:
+    outs = [getattr(module, name)(z, **draws)[0] for module in (dfops, reference)]
+    torch.testing.assert_close(*outs)
+    torch.testing.assert_close(*(torch.autograd.grad(out.square().sum(), z)[0] for out in outs))
+
+
 def flat(result: object) -> list[torch.Tensor]:
     return [result] if isinstance(result, torch.Tensor) else [x for part in result for x in flat(part)]
 
@@ -42,6 +48,11 @@ def main() -> None:
     torch.testing.assert_close(dfops.strip_merge(merge, 8, axis="T"), reference.strip_merge(merge, 8, axis="T"))
     mixup = (x, torch.tensor([1, 1]), 0.3)
     torch.testing.assert_close(dfops.feature_mixup(*mixup), reference.feature_mixup(*mixup))
+    groups = torch.randn(4, 3, 2, 6, 5, dtype=torch.float64, requires_grad=True)
+    draws = dfops.augment.draw(groups)._asdict()
+    perm, mix_lam = draws.pop("perm"), draws.pop("mix_lam")
+    check_augmentation("latent_augment", groups, **draws)
+    check_augmentation("latent_augment_mix", groups, perm=perm, mix_lam=mix_lam, **draws)
     model = dfmodels.build(
         "ddl", widths=(16, 16), num_convs=(1, 1), strides=(2, 1), stem_channels=(4, 8), fusion_channels=16
     )
