@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from dfops.ops._checks import check_device, check_floating
+from dfops.ops._checks import check_device, check_floating, check_index
+from dfops.ops.feature_mixup import feature_mixup
 from dfops.ops.latent_augment import GRANULARITIES, latent_augment
 
 INTERPOLATION, EXTRAPOLATION, ADDITIVE, DIFFERENCE, ROTATION = range(5)
@@ -108,9 +109,7 @@ def draw(
     perm = partners(uniform(groups, domains), partner)
     mix_lam = uniform(groups) if mix_per == "group" else uniform(groups, domains)
     if mix_weight == "beta":
-        concentration = (0.5 + 1.5 * uniform(groups)).reshape(-1, *(1,) * (mix_lam.dim() - 1)).expand_as(mix_lam)
-        one, other = (torch._standard_gamma(concentration, generator=generator) for _ in range(2))
-        mix_lam = one / (one + other)
+        mix_lam = _beta(uniform(groups).reshape(-1, *(1,) * (mix_lam.dim() - 1)).expand_as(mix_lam), generator)
     return Draws(choice, lam, sigma, values, angle, perm, mix_lam)
 
 
@@ -253,6 +252,38 @@ def difference(z: Tensor, lam: Tensor | float | None = None, *, generator: Gener
     return _augmented(z, DIFFERENCE, lam, generator, **options)
 
 
+def cross_domain_mixup(z: Tensor, perm: Tensor | None = None, mix_lam: Tensor | None = None, *,
+                       generator: Generator | None = None) -> Tensor:  # fmt: skip
+    """Blend every map with that of another domain of its group: m z[g, d] + (1 - m) z[g, perm[g, d]].
+
+    Args:
+        z: latent maps (G, D, C, H, W).
+        perm: (G, D), int64; None draws `partners`.
+        mix_lam: m, (G,) or (G, D); None draws Beta(a, a) with a ~ U(0.5, 2) for each group.
+        generator: for the draws.
+
+    Returns:
+        Shape and memory layout of z.
+    """
+    check_floating(z=z)
+    if z.dim() != 5:
+        raise ValueError(f"z must be (G, D, C, H, W), got shape {tuple(z.shape)}")
+    groups, domains = z.shape[:2]
+    if perm is None:
+        perm = partners(_uniform(z, (groups, domains), generator))
+    check_index("z", z, perm=perm)
+    if perm.shape != (groups, domains):
+        raise ValueError(f"perm must be (G, D) = {(groups, domains)}, got shape {tuple(perm.shape)}")
+    if mix_lam is None:
+        mix_lam = _beta(_uniform(z, (groups,), generator), generator)
+    if mix_lam.shape not in ((groups,), (groups, domains)):
+        raise ValueError(f"mix_lam must be (G,) or (G, D) = {(groups, domains)}, got shape {tuple(mix_lam.shape)}")
+    if mix_lam.dim() == 1:
+        mix_lam = mix_lam[:, None].expand(groups, domains)
+    first = torch.arange(0, groups * domains, max(1, domains), device=z.device)
+    return feature_mixup(z.flatten(0, 1), (first[:, None] + perm).flatten(), mix_lam.flatten()).view_as(z)
+
+
 def _augmented(z: Tensor, transform: int, lam: Tensor | float | None, generator: Generator | None,
                **arguments: Any) -> Tensor:  # fmt: skip
     """One transformation for all maps."""
@@ -290,6 +321,12 @@ def _scalar_type(z: Tensor) -> torch.dtype:
 
 def _uniform(z: Tensor, shape: Sequence[int], generator: Generator | None) -> Tensor:
     return torch.rand(tuple(shape), generator=generator, device=z.device, dtype=_scalar_type(z))
+
+
+def _beta(u: Tensor, generator: Generator | None) -> Tensor:
+    """Beta(a, a) with a = 1/2 + 3/2 u."""
+    one, other = (torch._standard_gamma(0.5 + 1.5 * u, generator=generator) for _ in range(2))
+    return one / (one + other)
 
 
 def _normal(z: Tensor, generator: Generator | None) -> Tensor:

@@ -213,6 +213,28 @@ def test_single_augmentations_are_differentiable():
     assert_matches(grad, torch.full_like(grad, 1.4))
 
 
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_cross_domain_mixup(layout):
+    z = clip(layout=layout)
+    perm = torch.tensor([[1, 0, 3, 2]] * 4 + [[3, 2, 1, 0]])
+    for m in (torch.rand(5), torch.rand(5, 4)):
+        out = augment.cross_domain_mixup(z, perm, m)
+        share = (m[:, None].expand(5, 4) if m.dim() == 1 else m)[..., None, None, None]
+        partner = torch.stack([maps[order] for maps, order in zip(z, perm, strict=True)])
+        assert_matches(out, share * z + (1 - share) * partner)
+        assert out.stride() == z.stride()
+    drawn = [augment.cross_domain_mixup(z, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+    assert augment.cross_domain_mixup(z[:0]).shape == (0, *z.shape[1:])
+    with pytest.raises(ValueError, match=r"perm must be \(G, D\) = \(5, 4\), got shape \(4,\)"):
+        augment.cross_domain_mixup(z, perm[0])
+    with pytest.raises(ValueError, match=r"mix_lam must be \(G,\) or \(G, D\) = \(5, 4\), got shape \(4,\)"):
+        augment.cross_domain_mixup(z, perm, torch.rand(4))
+    with pytest.raises(ValueError, match=r"z must be \(G, D, C, H, W\), got shape \(3, 4\)"):
+        augment.cross_domain_mixup(torch.zeros(3, 4))
+
+
 def test_a_given_centroid_is_passed_on():
     z, centroid = clip(), torch.randn(SHAPE[1:])
     assert_matches(augment.centrifugal_direct(z, 0.5, centroid=centroid), expected(z, 1, 0.5, centroid=centroid))

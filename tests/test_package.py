@@ -22,8 +22,8 @@ PUBLIC = [
     "interframe_difference_sparse",
     "latent_augment",
     "latent_augment_mix",
-    "paired_cosine",
     "latent_rotate",
+    "paired_cosine",
     "strip_merge",
     "strip_pool",
 ]
@@ -34,8 +34,8 @@ BACKWARD = [
     "_interframe_difference_backward",
     "_interframe_difference_sparse_backward",
     "_latent_augment_backward",
-    "_paired_cosine_backward",
     "_latent_rotate_backward",
+    "_paired_cosine_backward",
     "_strip_merge_backward",
     "_strip_pool_backward",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfops.ops._checks import check_device, check_floating, forbid_second_derivative, per_map
+from dfops.ops._checks import check_floating, check_index, forbid_second_derivative, per_map
 
 
 def feature_mixup(x: Tensor, index: Tensor, lam: Tensor | float) -> Tensor:
@@ -35,13 +35,9 @@ def feature_mixup(x: Tensor, index: Tensor, lam: Tensor | float) -> Tensor:
     check_floating(x=x)
     if x.dim() == 0:
         raise ValueError("x must have at least one axis, got shape ()")
-    if not isinstance(index, Tensor):
-        raise TypeError(f"index must be a tensor, got {type(index).__name__}")
-    if index.dtype != torch.int64:
-        raise TypeError(f"index must be int64, got {index.dtype}")
+    check_index("x", x, index=index)
     if index.shape != x.shape[:1]:
         raise ValueError(f"index must be (N,) with N = {x.shape[0]}, got shape {tuple(index.shape)}")
-    check_device("x", x, index=index)
     return torch.ops.dfops.feature_mixup(x, index, per_map("lam", lam, x))
 
 
