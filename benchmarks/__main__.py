@@ -16,8 +16,10 @@ from tqdm import tqdm
 from benchmarks import (
     bench_ddl,
     bench_directional_difference,
+    bench_feature_mixup,
     bench_inconsistency_gate,
     bench_interframe_difference,
+    bench_latent_rotate,
     bench_latent_augment,
     bench_paired_cosine,
     bench_stil,
@@ -28,10 +30,12 @@ from benchmarks.harness import Row, copy_bandwidth, keep_memory, run
 
 OPERATORS = {
     "directional_difference": bench_directional_difference,
+    "feature_mixup": bench_feature_mixup,
     "inconsistency_gate": bench_inconsistency_gate,
     "interframe_difference": bench_interframe_difference,
     "latent_augment": bench_latent_augment,
     "paired_cosine": bench_paired_cosine,
+    "latent_rotate": bench_latent_rotate,
     "strip_merge": bench_strip_merge,
     "strip_pool": bench_strip_pool,
 }

@@ -13,8 +13,13 @@ SHAPES = ((4, 5, 512, 8, 8), (32, 5, 512, 8, 8))  # groups of one real and four 
 
 
 def fused(maps: Tensor) -> Tensor:
-    anchor, others = maps.split([1, 4], 1)
-    return dfops.paired_cosine(anchor[:, 0], others, SIGNS)
+    if maps.stride(2) == 1:
+        # cut in the order of memory: torch joins gradients in the order of the axes, and slowly in another
+        parts = (part.permute(0, 1, 4, 2, 3) for part in maps.permute(0, 1, 3, 4, 2).split([1, 4], 1))
+    else:
+        parts = maps.split([1, 4], 1)
+    anchor, others = parts
+    return dfops.paired_cosine(anchor.squeeze(1), others, SIGNS)
 
 
 def by_pairs(maps: Tensor) -> Tensor:

@@ -260,6 +260,17 @@ def clip(shape: tuple[int, ...], layout: str, device: str, dtype: torch.dtype, r
     return x.requires_grad_(requires_grad)
 
 
+# LSDA's latents at 256 x 256 for 4 and 32 groups of 4 domains; the last is beyond the caches, and no detector's
+LSDA_MAPS = ((16, 512, 8, 8), (128, 512, 8, 8), (64, 256, 32, 32))
+
+
+def feature_maps(shape: tuple[int, ...], layout: str, device: str, dtype: torch.dtype) -> Tensor:
+    """Random features (N, C, H, W) in a layout, to be differentiated."""
+    memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+    x = torch.randn(shape, device=device, dtype=dtype)
+    return x.contiguous(memory_format=memory).requires_grad_()
+
+
 # where DDL at 8 x 256 x 256 calls its modules: channels and grid of blocks 1, 2, 3, 4
 DDL_GRIDS = ((64, 128), (128, 64), (256, 32), (512, 16))
 LAYOUTS = ("contiguous", "channels_last")

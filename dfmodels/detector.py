@@ -62,11 +62,40 @@ def fake_probability(logits: Tensor) -> Tensor:
     return logits.softmax(1)[:, 1]
 
 
-class Detector(nn.Module):
-    """A network from clips (B, T, 3, H, W) to logits (B, 2), class 0 real, class 1 fake.
+class Published(nn.Module):
+    """A network whose weights a published training script writes, under other names than ours.
 
     Attributes:
         published_prefixes: what a published checkpoint may put in front of its keys, in any number and order.
+        name: what error messages call it.
+        config: the options it was built with.
+    """
+
+    published_prefixes: ClassVar[tuple[str, ...]] = ("module.",)
+    name: str
+    config: dict[str, Any]
+
+    def published_layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Published key -> our key, and the index of that tensor in ours where we keep several in one."""
+        raise NotImplementedError
+
+    def published_leaves_out(self, key: str) -> bool:
+        """Whether a published checkpoint may hold `key` without a counterpart here, as parts that never run."""
+        return False
+
+    def backbone_layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
+        """Keys of a file of the backbone alone -> ours; empty where none is known."""
+        return {}
+
+    def backbone_leaves_out(self, key: str) -> bool:
+        """Whether a file of the backbone alone may hold `key` without a counterpart here, as its classifier."""
+        return False
+
+
+class Detector(Published):
+    """A network from clips (B, T, 3, H, W) to logits (B, 2), class 0 real, class 1 fake.
+
+    Attributes:
         name: registered name.
         config: the options it was built with, enough to build it again.
         contract: what it wants to see.
@@ -75,9 +104,6 @@ class Detector(nn.Module):
         optimized: whether `dfmodels.optimize` made it; it then serves inference only.
     """
 
-    published_prefixes: ClassVar[tuple[str, ...]] = ("module.",)
-    name: str
-    config: dict[str, Any]
     contract: InputContract
     trained: bool = False
     optimized: bool = False
@@ -88,18 +114,6 @@ class Detector(nn.Module):
         result = super().load_state_dict(state_dict, strict, assign)
         self.trained = self.trained or strict
         return result
-
-    def published_layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Published key -> our key, and the index of that tensor in ours where we keep several in one."""
-        raise NotImplementedError
-
-    def backbone_layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """The part of `published_layout` that a file of the backbone alone holds; empty where none is known."""
-        return {}
-
-    def backbone_leaves_out(self, key: str) -> bool:
-        """Whether a file of the backbone alone may hold `key` without a counterpart here, as its classifier."""
-        return False
 
     def train(self: AnyDetector, mode: bool = True) -> AnyDetector:
         if mode and self.optimized:

@@ -4,6 +4,7 @@ import copy
 
 import torch
 
+from dfmodels.backbones.efficientnet import EfficientNetB4
 from dfmodels.detector import AnyDetector
 from dfmodels.layers.convolution import ConvNorm
 
@@ -15,8 +16,8 @@ def optimize(model: AnyDetector) -> AnyDetector:
     be done again for every clip. The copy computes no gradients; it cannot be trained or saved. `model` stays as it is.
     """
     fast = copy.deepcopy(model).eval()
-    for module in fast.modules():
-        if isinstance(module, ConvNorm):
+    for module in list(fast.modules()):
+        if isinstance(module, ConvNorm | EfficientNetB4):
             module.fold()
     fast.optimized = True
     return fast.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]

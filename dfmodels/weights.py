@@ -14,15 +14,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from dfmodels.detector import Detector
+from dfmodels.detector import Detector, Published
 
 # published key -> our key, and the index of the published tensor in ours where several are kept in one
 Layout = dict[str, tuple[str, tuple[int, ...]]]
 
+PARAMETERS = {name: name for name in ("weight", "bias")}
 NORM = {name: name for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
 
 _META = "dfmodels"
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+_PART_PREFIXES = ("module.", "model.", "backbone.")
+_COUNTER = "num_batches_tracked"  # missing in files written before torch 0.4.1
 _MOST_LISTED = 8
 
 
@@ -106,20 +109,25 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], Meta | None]:
         except (SafetensorError, json.JSONDecodeError, TypeError, OSError) as error:
             raise WeightsError(f"{path} is not a readable safetensors file: {error}") from error
     else:
-        state = _unpickle(path)
+        state = _state_dict(path)
     return state, meta
 
 
-def _unpickle(path: Path) -> dict[str, Tensor]:
+def unpickle(path: str | Path, device: str | torch.device = "cpu") -> Any:
+    """What a file of tensors and plain values holds; WeightsError for any other file."""
     try:
         # training scripts keep their arguments beside the weights; a namespace of plain values runs nothing
         with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
+            return torch.load(path, map_location=device, weights_only=True)
     except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, AttributeError, OSError) as error:
         raise WeightsError(
             f"{path} is not a checkpoint of tensors alone (weights_only=True: code in a file never runs); "
             f"{_reason(error)}"
         ) from error
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    content = unpickle(path)
     for wrapper in _WRAPPERS:
         if isinstance(content, Mapping) and isinstance(content.get(wrapper), Mapping):
             content = content[wrapper]
@@ -134,7 +142,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text.split(' Please use')[0]}"
 
 
-def load_into(model: Detector, state: Mapping[str, Tensor], source: str | Path) -> None:
+def load_into(model: Published, state: Mapping[str, Tensor], source: str | Path) -> None:
     """Load every tensor of `state`, in our layout or the published one, or raise WeightsError with all differences."""
     ours = model.state_dict()
     own_layout: Layout = {key: (key, ()) for key in ours}
@@ -148,31 +156,41 @@ def load_into(model: Detector, state: Mapping[str, Tensor], source: str | Path) 
             f'start a training from it: dfmodels.build("{model.name}", backbone_weights={str(source)!r})'
         )
     layout = max(own_layout, published, key=lambda keys: len(keys.keys() & state.keys()))
+    if layout is published:
+        state = {key: value for key, value in state.items() if key in layout or not model.published_leaves_out(key)}
     problems = _differences(ours, layout, state)
     if problems:
         raise WeightsError(f"{source} does not fit {model.name} with options {model.config}:\n" + "\n".join(problems))
     model.load_state_dict(convert(model, layout, state))
 
 
-def load_backbone(model: Detector, state: Mapping[str, Tensor], source: str | Path) -> None:
+def load_backbone(model: Published, state: Mapping[str, Tensor], source: str | Path) -> None:
     """Load the backbone out of a file of it alone, or raise WeightsError with all differences; not trained by that."""
     state = _without_prefixes(state, model.backbone_layout(), model.published_prefixes)
     layout = _backbone_layout(model, state)
     if not layout:
         raise WeightsError(f"{model.name} knows no backbone weights; leave backbone_weights out")
     state = {key: value for key, value in state.items() if key in layout or not model.backbone_leaves_out(key)}
-    ours = model.state_dict()
-    problems = _differences(ours, layout, state)
+    load_part(model, layout, state, source, f"the backbone of {model.name}")
+
+
+def load_part(module: nn.Module, layout: Layout, state: Mapping[str, Tensor], source: str | Path, what: str) -> None:
+    """Load a file of a part of `module`, called `what`, or raise WeightsError with all differences.
+
+    Prefixes of wrappers may stand in front of its keys, and counters of batches may be missing.
+    """
+    state = _without_prefixes(state, layout, _PART_PREFIXES)
+    layout = {key: place for key, place in layout.items() if key in state or not key.endswith(_COUNTER)}
+    problems = _differences(module.state_dict(), layout, state)
     if problems:
-        raise WeightsError(f"{source} does not fit the backbone of {model.name}:\n" + "\n".join(problems))
-    converted = convert(model, layout, state)
-    model.load_state_dict({our_key: converted[our_key] for our_key, _ in layout.values()}, strict=False)
+        raise WeightsError(f"{source} does not fit {what}:\n" + "\n".join(problems))
+    converted = convert(module, layout, state)
+    module.load_state_dict({our_key: converted[our_key] for our_key, _ in layout.values()}, strict=False)
 
 
-def _backbone_layout(model: Detector, state: Mapping[str, Tensor]) -> Layout:
-    # files written before torch 0.4.1 do not count batches
+def _backbone_layout(model: Published, state: Mapping[str, Tensor]) -> Layout:
     layout = model.backbone_layout()
-    return {key: place for key, place in layout.items() if key in state or not key.endswith("num_batches_tracked")}
+    return {key: place for key, place in layout.items() if key in state or not key.endswith(_COUNTER)}
 
 
 def _without_prefixes(

@@ -54,6 +54,25 @@ def directional_difference(x: Tensor, weight: Tensor, *, axis: str) -> Tensor:
     return torch.cat([difference, torch.zeros_like(x[:, -1:])], 1)
 
 
+def latent_rotate(x: Tensor, angle: Tensor | float, *, mode: str = "bilinear", padding_mode: str = "zeros") -> Tensor:
+    n, _, h, w = x.shape
+    wide = torch.promote_types(x.dtype, torch.float32)
+    angle = torch.as_tensor(angle, dtype=wide, device=x.device).expand(n).reshape(n, 1, 1)
+    if x.numel() == 0:
+        return x + 0 * angle[:, None].to(x.dtype)  # grid_sample refuses maps without pixels
+    col, row = ((2 * torch.arange(size, dtype=wide, device=x.device) + 1) / size - 1 for size in (w, h))
+    row = row[:, None]
+    grid = torch.stack([col * angle.cos() - row * angle.sin(), col * angle.sin() + row * angle.cos()], 3)
+    out = F.grid_sample(x.to(wide), grid, mode=mode, padding_mode=padding_mode, align_corners=False)
+    return out.to(x.dtype)
+
+
+def feature_mixup(x: Tensor, index: Tensor, lam: Tensor | float) -> Tensor:
+    wide = torch.promote_types(x.dtype, torch.float32)
+    lam = torch.as_tensor(lam, dtype=wide, device=x.device).expand(len(x)).reshape(-1, *[1] * (x.dim() - 1))
+    return (lam * x + (1 - lam) * x.index_select(0, index)).to(x.dtype)
+
+
 def interframe_difference(
     query: Tensor,
     key: Tensor,

@@ -17,10 +17,13 @@ hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 def pytest_addoption(parser):
     parser.addoption("--golden-dir", help="folder with *.cases.json and their files (default: tests/golden)")
+    parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in items:
+        if "slow" in item.keywords and not config.getoption("slow"):
+            item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
         if "cuda" in item.keywords and not torch.cuda.is_available():
             item.add_marker(pytest.mark.skip(reason="no GPU is visible"))
 

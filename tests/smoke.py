@@ -42,9 +42,12 @@ def main() -> None:
     check("interframe_difference", x, y)
     check("interframe_difference_sparse", x, y)
     check("paired_cosine", x[:, 0], x[:, 1:4], signs=(1.0, -1.0, 0.5))
+    check("latent_rotate", x[0], torch.linspace(-0.4, 0.5, 8, dtype=torch.float64))
     check("strip_pool", x, torch.randn(3, 4, 3, dtype=torch.float64), axis="T")
     merge = [torch.randn(2, n, 4, 6, 5, dtype=torch.float64, requires_grad=True) for n in (8, 4, 2)]
     torch.testing.assert_close(dfops.strip_merge(merge, 8, axis="T"), reference.strip_merge(merge, 8, axis="T"))
+    mixup = (x, torch.tensor([1, 1]), 0.3)
+    torch.testing.assert_close(dfops.feature_mixup(*mixup), reference.feature_mixup(*mixup))
     groups = torch.randn(4, 3, 2, 6, 5, dtype=torch.float64, requires_grad=True)
     draws = dfops.augment.draw(groups)._asdict()
     perm, mix_lam = draws.pop("perm"), draws.pop("mix_lam")

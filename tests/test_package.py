@@ -16,22 +16,26 @@ from tests import check_kernel_arguments
 ROOT = Path(__file__).parents[1]
 PUBLIC = [
     "directional_difference",
+    "feature_mixup",
     "inconsistency_gate",
     "interframe_difference",
     "interframe_difference_sparse",
     "latent_augment",
     "latent_augment_mix",
     "paired_cosine",
+    "latent_rotate",
     "strip_merge",
     "strip_pool",
 ]
 BACKWARD = [
     "_directional_difference_backward",
+    "_feature_mixup_backward",
     "_inconsistency_gate_backward",
     "_interframe_difference_backward",
     "_interframe_difference_sparse_backward",
     "_latent_augment_backward",
     "_paired_cosine_backward",
+    "_latent_rotate_backward",
     "_strip_merge_backward",
     "_strip_pool_backward",
 ]

@@ -32,18 +32,26 @@ struct Rotation {
 
   DFOPS_HD Taps taps(int64_t row, int64_t col) const {
     Taps result{};
-    const Point at = source(row, col);
+    around(source(row, col), [&](int k, int64_t offset, acc_t by_row, acc_t by_col) {
+      result.offset[k] = offset;
+      result.weight[k] = by_row * by_col;
+    });
+    return result;
+  }
+
+  // Calls f(k, offset, by_row, by_col) for those of the four pixels around a point that lie in the map; the weight of
+  // a pixel is by_row * by_col, and k is 2 * (is it the lower row) + (is it the right column).
+  template <class F>
+  DFOPS_HD void around(Point at, const F& f) const {
     const bool inside = at.row > -1 && acc_t(height) > at.row && at.col > -1 && acc_t(width) > at.col;
-    if (!inside) return result;  // nor is NaN
+    if (!inside) return;  // nor is NaN
     const acc_t top = floor(at.row), left = floor(at.col);
     const acc_t down = at.row - top, right = at.col - left;
     for (int k = 0; k < 4; ++k) {
       const int64_t r = int64_t(top) + k / 2, c = int64_t(left) + k % 2;
       if (r < 0 || r >= height || c < 0 || c >= width) continue;
-      result.offset[k] = r * width + c;
-      result.weight[k] = (k / 2 ? down : 1 - down) * (k % 2 ? right : 1 - right);
+      f(k, r * width + c, k / 2 ? down : 1 - down, k % 2 ? right : 1 - right);
     }
-    return result;
   }
 
   // Calls f(offset, weight) for every output position that reads input pixel (row, col), in row order. Their sources

@@ -61,6 +61,14 @@ def ellipse(x: float, y: float, rx: float, ry: float, samples: int = 24) -> Arra
     return _circle(samples) * f32((rx, ry)) + f32((x, y))
 
 
+def oval(x: Array, y: Array, cx: float, cy: float, rx: float, ry: float) -> Array:
+    """Coverage of a feathered ellipse at the positions x (1, W), y (H, 1)."""
+    r = np.sqrt(((x - cx) / rx) ** 2 + ((y - cy) / ry) ** 2)
+    mask = np.clip((1.14 - r) / 0.30, 0, 1).astype(np.float32)
+    mask *= mask * (3 - 2 * mask)
+    return mask
+
+
 def mirrored(points: Array) -> Array:
     return points * f32((-1, 1))
 

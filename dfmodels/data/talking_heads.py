@@ -30,7 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dfmodels.data._canvas import EXTENT, Array, load_cv2
+from dfmodels.data._canvas import EXTENT, Array, load_cv2, oval
 from dfmodels.data._identity import Identity, Light
 from dfmodels.data._portrait import Portrait, background
 
@@ -139,7 +139,7 @@ def render_clip(
     ):
         if value < least:
             raise ValueError(f"{name} must be at least {least}, got {value}")
-    return _Scene(identity, seed, size, config).render(fake, num_frames)
+    return Scene(identity, seed, size, config).render(fake, num_frames)
 
 
 class TalkingHeads(Dataset[tuple[Tensor, int]]):
@@ -280,7 +280,7 @@ def _waves(rng: np.random.Generator, time: NDArray[np.float64], low: float, high
 
 
 @dataclass(frozen=True)
-class _Motion:
+class Motion:
     """Pose and expression of every frame, (T,) each; lengths in head units, angles in radians."""
 
     x: NDArray[np.float64]
@@ -300,7 +300,7 @@ class _Motion:
     exposure: NDArray[np.float64]
 
     @classmethod
-    def draw(cls, rng: np.random.Generator, num_frames: int, config: TalkingHeadConfig) -> _Motion:
+    def draw(cls, rng: np.random.Generator, num_frames: int, config: TalkingHeadConfig) -> Motion:
         time = np.arange(num_frames) / config.fps
         a = float(rng.uniform(*config.motion))
         hold = rng.normal(0, 1, 8)
@@ -335,26 +335,38 @@ class _Motion:
             exposure=1 + 0.012 * _waves(rng, time, 0.1, 0.5),
         )
 
+    def expression(self, t: int) -> tuple[float, tuple[float, float], float, float]:
+        """Blink, gaze, mouth and smile of a frame, the arguments of `Portrait.face`."""
+        gaze = (float(self.gaze_x[t]), float(self.gaze_y[t]))
+        return float(self.blink[t]), gaze, float(self.mouth[t]), float(self.smile[t])
 
-class _Scene:
+
+class Scene:
     """One identity in one recording; `render` plays it as a real or as a fake clip."""
 
     def __init__(self, identity: int, seed: int, size: int, config: TalkingHeadConfig) -> None:
-        self.cv2, self.config, self.size, self.seed = load_cv2(), config, size, seed
+        self.cv2, self.config, self.size, self.identity, self.seed = load_cv2(), config, size, identity, seed
         self.scale = 0.5 * size * config.supersample
         scene = _stream(_SCENE, seed)
-        light = Light.draw(scene)
+        self.light = Light.draw(scene)
         self.contrast, self.gain = float(scene.uniform(0.90, 1.10)), float(scene.uniform(0.98, 1.16))
         self.noise = float(scene.uniform(*config.noise))
         self.quality = None if config.quality is None else int(scene.integers(config.quality[0], config.quality[1] + 1))
-        who = Identity.draw(_stream(_IDENTITY, identity))
-        self.portrait = Portrait(who, light, _stream(_CLOTHES, seed), self.scale)
+        self.portrait = self.portray(identity)
         # What is smooth anyway needs no supersampling: the background and the fields that bend the head.
         self.background = background(_stream(_BACKGROUND, seed), 0.5 * size)
         body = self.portrait.body
         self.body: Array = np.dstack((body.rgb * body.alpha[..., None], body.alpha))
         self.fields = self._fields()
         self._region()
+
+    def portray(self, identity: int) -> Portrait:
+        """Anyone under the light and in the clothes of this scene."""
+        who = Identity.draw(_stream(_IDENTITY, identity))
+        return Portrait(who, self.light, _stream(_CLOTHES, self.seed), self.scale)
+
+    def motion(self, num_frames: int) -> Motion:
+        return Motion.draw(_stream(_MOTION, self.seed), num_frames, self.config)
 
     def _fields(self) -> Array:
         """Depth, and how much a place follows the brows and the jaw, at the scale of the frame (side, side, 3)."""
@@ -393,12 +405,9 @@ class _Scene:
         cv2, cfg, scale = self.cv2, self.config, self.scale
         patch = face[self.window]
         height, width = patch.shape[:2]
-        # Mask: a feathered ellipse.
         cx, cy = 0.30 * cfg.mask * z[10], 0.12 + 0.30 * cfg.mask * z[11]
         rx, ry = 0.40 * (1 + cfg.mask * _bound(z[12])), 0.50 * (1 + cfg.mask * _bound(z[13]))
-        r = np.sqrt(((self.near_x - cx) / rx) ** 2 + ((self.near_y - cy) / ry) ** 2)
-        mask = np.clip((1.14 - r) / 0.30, 0, 1).astype(np.float32)
-        mask *= mask * (3 - 2 * mask)
+        mask = oval(self.near_x, self.near_y, cx, cy, rx, ry)
         # Place, size and rotation about the middle of the face; the frame is 2 * scale pixels wide.
         grow = 1 + cfg.stretch * _bound(z[2])
         turn = math.radians(cfg.roll * z[3])
@@ -435,24 +444,41 @@ class _Scene:
         move = turn @ np.asarray((-x - 1 + 0.5 / scale, -y - axis - 1 + 0.5 / scale)) + (0, axis)
         return np.column_stack((turn, (move + EXTENT) * scale - 0.5))
 
-    def render(self, fake: bool, num_frames: int) -> NDArray[np.uint8]:
-        motion = _Motion.draw(_stream(_MOTION, self.seed), num_frames, self.config)
+    def render(
+        self,
+        fake: bool,
+        num_frames: int,
+        *,
+        motion: Motion | None = None,
+        alter: Callable[[Array, Motion, int], None] | None = None,
+    ) -> NDArray[np.uint8]:
+        """Frames (T, H, W, 3), RGB.
+
+        Args:
+            fake: whether the face is re-synthesised anew in every frame.
+            num_frames: T.
+            motion: None for the scene's own.
+            alter: given the head layer (side, side, 3), the motion and the number of a frame, changes the layer in
+                place before everything that happens to it in a recording.
+        """
+        motion = motion or self.motion(num_frames)
         sensor = _stream(_SENSOR, self.seed)
         clip = np.empty((num_frames, self.size, self.size, 3), dtype=np.uint8)
         for t, z in enumerate(self._latents(fake, num_frames)):
-            picture = self._picture(motion, t, z)
+            face = self.portrait.face(*motion.expression(t))
+            if alter is not None:
+                alter(face, motion, t)
+            picture = self._picture(face, motion, t, z)
             picture += np.float32(self.noise) * sensor.standard_normal(picture.shape, dtype=np.float32)
             frame = np.clip(np.rint(picture), 0, 255).astype(np.uint8)
             clip[t] = frame if self.quality is None else self._compress(frame)
         return clip
 
-    def _picture(self, motion: _Motion, t: int, z: NDArray[np.float64]) -> Array:
-        """A frame as the lens sees it (H, W, 3), 0 to 255, before noise."""
-        cv2, scale, portrait = self.cv2, self.scale, self.portrait
-        gaze = (float(motion.gaze_x[t]), float(motion.gaze_y[t]))
-        face = portrait.face(float(motion.blink[t]), gaze, float(motion.mouth[t]), float(motion.smile[t]))
+    def _picture(self, face: Array, motion: Motion, t: int, z: NDArray[np.float64]) -> Array:
+        """A frame as the lens sees it (H, W, 3), 0 to 255, before noise; changes the head layer `face`."""
+        cv2, scale, alpha = self.cv2, self.scale, self.portrait.head.alpha
         self._resynthesise(face, z)
-        head = np.dstack((face * portrait.head.alpha[..., None], portrait.head.alpha))
+        head = np.dstack((face * alpha[..., None], alpha))
 
         size, small = (self.size, self.size), 0.5 * self.size
         side = self.size * self.config.supersample

@@ -19,7 +19,7 @@ from dfmodels.detector import Detector, InputContract, check_option, is_count, l
 from dfmodels.layers.clips import fold, unfold
 from dfmodels.layers.convolution import ConvNorm, conv_norm
 from dfmodels.registry import register
-from dfmodels.weights import Layout, inside, renamed
+from dfmodels.weights import PARAMETERS, Layout, inside, renamed
 
 AXES = ("H", "W")
 EXPANSION = 4  # width of a bottleneck's output in widths of its inside
@@ -547,7 +547,7 @@ class STIL(Detector):
         for i, stage in enumerate(self.stages):
             for j, block in enumerate(stage):
                 layout |= inside(f"layer{i + 1}.{j}.", f"stages.{i}.{j}.", bottleneck_layout(block))
-        return layout | renamed("fc", "head", {"weight": "weight", "bias": "bias"})
+        return layout | renamed("fc", "head", PARAMETERS)
 
     def backbone_layout(self) -> Layout:
         fresh = SCNET_LACKS if self.backbone == "scnet50_v1d" else RESNET_LACKS

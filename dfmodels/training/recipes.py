@@ -9,6 +9,7 @@ DDL_EPOCHS = 20
 STIL_EPOCHS = 99
 STIL_DEEPFAKEBENCH_EPOCHS = 10
 STIL_LOWEST_RATE = 1e-6
+LSDA_EPOCHS = 51  # "50", and the released loop runs one more
 
 
 def ddl(model: nn.Module) -> tuple[Adam, StepLR]:
@@ -50,6 +51,12 @@ def stil(model: nn.Module, *, steps_per_epoch: int, learning_rate: float = 1e-3)
 def stil_deepfakebench(model: nn.Module) -> tuple[Adam, ConstantLR]:
     """STIL as DeepfakeBench trains it: Adam at a constant 2e-4 with weight decay 5e-4, 10 epochs."""
     optimizer = Adam(model.parameters(), lr=2e-4, weight_decay=5e-4)
+    return optimizer, ConstantLR(optimizer, factor=1.0)
+
+
+def lsda(training: nn.Module) -> tuple[Adam, ConstantLR]:
+    """LSDA as DeepfakeBench trains it: Adam at a constant 2e-4 with weight decay 5e-4, in batches of 4 groups."""
+    optimizer = Adam((p for p in training.parameters() if p.requires_grad), lr=2e-4, weight_decay=5e-4)
     return optimizer, ConstantLR(optimizer, factor=1.0)
 
 

@@ -74,6 +74,20 @@ def check_values(expectation: str, holds: Callable[[], Tensor]) -> None:
         raise ValueError(expectation)
 
 
+def per_map(name: str, value: Tensor | float, x: Tensor) -> Tensor:
+    """One scalar an entry of the first axis of x, (N,), unrounded beside halves; a number stands for N equal ones."""
+    n = x.shape[0]
+    if not isinstance(value, Tensor):
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise TypeError(f"{name} must be a tensor or a number, got {type(value).__name__}")
+        return x.new_full((n,), value, dtype=torch.promote_types(x.dtype, torch.float32))
+    check_floating(**{name: value})
+    check_device("x", x, **{name: value})
+    if value.shape != (n,):
+        raise ValueError(f"{name} must be (N,) with N = {n} or a number, got shape {tuple(value.shape)}")
+    return value
+
+
 def autocast_to_widest(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Under autocast, all tensors in the widest dtype among them (as torch.add does); otherwise unchanged."""
     if not torch.is_autocast_enabled(tensors[0].device.type):

@@ -44,7 +44,7 @@ class Case:
         if "npz" in entry:
             value = torch.from_numpy(self.stored[entry["npz"]])
         elif "values" in entry:
-            return torch.tensor(entry["values"], dtype=getattr(torch, entry["dtype"]))
+            return torch.tensor(entry["values"], dtype=getattr(torch, entry.get("dtype", "float32")))
         else:
             drawn = synthetic.array(entry["name"], tuple(entry["shape"]), self.facts["seed"])
             value = torch.from_numpy(drawn * np.float32(entry["scale"]))
@@ -77,7 +77,8 @@ class Case:
         for name, entry in upstream.items():
             if "for" in entry:
                 alone = self._differentiate(run, {name: entry})
-                result |= {key: alone[key.removeprefix(f"{name}_")] for key in entry["for"]}
+                named = {key: key.removeprefix(f"{name}_") for key in entry["for"]}
+                result |= {key: alone[short] for key, short in named.items() if short in alone}
         return result
 
     def _differentiate(self, run: Run, upstream: dict[str, Any]) -> dict[str, Tensor]:
@@ -125,10 +126,12 @@ def load_cases(folder: Path) -> list[Case]:
     ]
 
 
-def fill(module: nn.Module, layout: weights.Layout, case: Case) -> nn.Module:
-    """`module` in the mode and dtype of the case with its weights."""
+def fill(module: nn.Module, layout: weights.Layout, case: Case, unused: str | None = None) -> nn.Module:
+    """`module` in the mode and dtype of the case with its weights, but for those that begin with `unused`."""
     # some key files carry the prefix of their container
     state = {key.removeprefix("base_model."): value for key, value in case.weights().items()}
+    if unused is not None:
+        state = {key: value for key, value in state.items() if not key.startswith(unused)}
     module.to(case.dtype)
     assert layout.keys() == state.keys()
     module.load_state_dict(weights.convert(module, layout, state))

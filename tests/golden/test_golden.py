@@ -7,6 +7,7 @@ import pytest
 from tests.golden import run_ddl, run_lsda, run_stil
 from tests.golden.cases import Case, load_cases
 
+SLOW = ("lsda_train_full",)
 # the longest matching beginning of a case's name decides
 RUNNERS = {**run_ddl.RUNNERS, **run_lsda.RUNNERS, **run_stil.RUNNERS}
 
@@ -24,7 +25,8 @@ def pytest_generate_tests(metafunc):
     arguments = []
     for case in cases:
         layouts = ["contiguous"] if case.facts["mode"] in ("protocol", "layout") else ["contiguous", "channels_last"]
-        arguments += [pytest.param(case, layout, id=f"{case.name}-{layout}") for layout in layouts]
+        marks = [pytest.mark.slow] if case.name in SLOW else []
+        arguments += [pytest.param(case, layout, id=f"{case.name}-{layout}", marks=marks) for layout in layouts]
     metafunc.parametrize(("case", "layout"), arguments)
 
 

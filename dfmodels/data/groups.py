@@ -1,0 +1,372 @@
+"""FaceForensics++ as groups of a real face and its forgeries, and as single frames of videos.
+
+Videos come from folders of extracted frames or from a file of DeepfakeBench; both give a list of `Video`, which
+`make_groups` turns into groups and `VideoFrames` reads frame by frame.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from bisect import bisect_right
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from dfmodels.detector import InputContract
+from dfmodels.video.images import image_files, read_image
+
+DATASET = "FaceForensics++"
+REAL = "real"
+METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
+COMPRESSION, FRAMES = "c23", "frames"
+LABELS = {
+    "FF-real": REAL,
+    "FF-DF": "Deepfakes",
+    "FF-F2F": "Face2Face",
+    "FF-FS": "FaceSwap",
+    "FF-NT": "NeuralTextures",
+}
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True)
+class Video:
+    """Extracted frames of one video, in order; none where the video is missing.
+
+    Attributes:
+        dataset: name of the data set.
+        method: REAL, or the manipulation.
+        id: "071" of a real video of FaceForensics++, "071_054" of a fake one: target, source.
+        frames: files.
+    """
+
+    dataset: str
+    method: str
+    id: str
+    frames: tuple[Path, ...]
+
+    @property
+    def key(self) -> str:
+        """Names the video among all data sets and methods: fakes of one pair have the same id."""
+        return f"{self.dataset}/{self.method}/{self.id}"
+
+    @property
+    def label(self) -> int:
+        """0 real, 1 fake."""
+        return int(self.method != REAL)
+
+
+# ---------------------------------------------------------------------- lists of videos
+
+
+def read_pairs(path: str | Path) -> list[tuple[str, str]]:
+    """Pairs of ids from an official split file of FaceForensics++, a JSON list such as [["071", "054"], ...].
+
+    Raises:
+        ValueError: a file of another form.
+    """
+    pairs = _read_json(path)
+    if not isinstance(pairs, list) or not all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair) for pair in pairs
+    ):
+        raise ValueError(f'{path}: a split file must be a list of pairs of ids such as [["071", "054"]]')
+    return [(first, second) for first, second in pairs]
+
+
+def video_folder(method: str, video: str, compression: str, frames: str) -> Path:
+    """Folder of a video's frames below the root of FaceForensics++."""
+    where = Path("original_sequences", "youtube") if method == REAL else Path("manipulated_sequences", method)
+    return where / compression / frames / video
+
+
+def folder_videos(
+    root: str | Path,
+    pairs: Iterable[tuple[str, str]],
+    *,
+    methods: Sequence[str] = METHODS,
+    compression: str = COMPRESSION,
+    frames: str = FRAMES,
+) -> list[Video]:
+    """Videos of a split in the folder layout of FaceForensics++.
+
+    Frames of a real video lie in original_sequences/youtube/COMPRESSION/FRAMES/ID, those of a fake one in
+    manipulated_sequences/METHOD/COMPRESSION/FRAMES/TARGET_SOURCE; their order is the natural one of their names.
+
+    Args:
+        root: folder that holds original_sequences and manipulated_sequences.
+        pairs: as `read_pairs` gives them; a pair (a, b) has the real videos a and b and the fakes a_b and b_a.
+        methods: folders of the manipulations.
+        compression: folder of the compression.
+        frames: folder of the frames.
+
+    Returns:
+        Per pair: a, all fakes a_b, b, all fakes b_a; without frames where there are none.
+
+    Raises:
+        ValueError: `root` is not a folder.
+    """
+    root = Path(root)
+    if not root.is_dir():
+        raise ValueError(f"root must be the folder of {DATASET}, got {root}, which is no folder")
+    videos = []
+    for first, second in pairs:
+        for target, source in ((first, second), (second, first)):
+            for method, name in ((REAL, target), *((method, f"{target}_{source}") for method in methods)):
+                folder = root / video_folder(method, name, compression, frames)
+                found = folder.is_dir() and any(folder.iterdir())
+                videos.append(Video(DATASET, method, name, tuple(image_files(folder)) if found else ()))
+    return videos
+
+
+def deepfakebench_videos(
+    path: str | Path,
+    root: str | Path,
+    *,
+    split: str,
+    dataset: str = DATASET,
+    compression: str | None = COMPRESSION,
+    labels: Mapping[str, str] = LABELS,
+) -> list[Video]:
+    """Videos of a split from a JSON file of DeepfakeBench.
+
+    The file holds {dataset: {label: {split: {compression: {id: {"label": ..., "frames": [path, ...]}}}}}}.
+
+    Args:
+        path: the file.
+        root: folder that the paths of the frames begin at.
+        split: "train", "val" or "test".
+        dataset: name of the data set in the file.
+        compression: its name in the file; None where the file has no such level, as for Celeb-DF.
+        labels: label in the file -> REAL or the name of the manipulation, for the labels that are wanted.
+
+    Raises:
+        ValueError: a file of another form or without what is asked for, or a path that does not begin at `root`.
+    """
+    content = _read_json(path)
+    videos = []
+    for label, method in labels.items():
+        level = content
+        for key in (dataset, label, split, *(() if compression is None else (compression,))):
+            if not isinstance(level, dict) or key not in level:
+                known = ", ".join(level) if isinstance(level, dict) else "no object"
+                raise ValueError(f"{path}: {dataset}, {label}, {split}: expected the key {key!r}, found {known}")
+            level = level[key]
+        for name, entry in level.items():
+            files = [file.replace("\\", "/") for file in entry["frames"]]  # files made on Windows
+            for file in files:
+                if Path(file).is_absolute():
+                    raise ValueError(f"{path}: frames of {label} {name} must be relative to root, got {file}")
+            videos.append(Video(dataset, method, name, tuple(Path(root, file) for file in files)))
+    return videos
+
+
+def _read_json(path: str | Path) -> Any:
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ValueError(f"{path}: no JSON: {error}") from error
+
+
+# ---------------------------------------------------------------------- groups
+
+Group = tuple[Video, ...]
+
+
+def make_groups(videos: Iterable[Video], methods: Sequence[str] = METHODS) -> list[Group]:
+    """Groups (real a, the fakes a_b by all methods), one for each id a_b, in the order of the videos.
+
+    Groups of which a video is missing or has no frames are left out with one warning, and so are real videos without
+    any fake.
+
+    Args:
+        videos: of one data set, in any order.
+        methods: manipulations at the positions 1, 2, ... of a group.
+
+    Raises:
+        ValueError: no complete group.
+    """
+    videos = list(videos)
+    known = {(video.method, video.id): video for video in videos if video.frames}
+    fakes = dict.fromkeys(video.id for video in videos if video.method in methods)
+    targets = {fake.split("_")[0] for fake in fakes}
+    groups = []
+    incomplete = [f"{video.id} (no fakes)" for video in videos if video.method == REAL and video.id not in targets]
+    for fake in fakes:
+        wanted = ((REAL, fake.split("_")[0]), *((method, fake) for method in methods))
+        missing = [f"{method} {name}" for method, name in wanted if (method, name) not in known]
+        if missing:
+            incomplete.append(f"{fake} (no {', '.join(missing)})")
+        else:
+            groups.append(tuple(known[key] for key in wanted))
+    if not groups:
+        raise ValueError(
+            f"videos must hold a real video and its fakes by {', '.join(methods)}, got no complete group"
+            + (f": {_named(incomplete)}" if incomplete else "")
+        )
+    if incomplete:
+        warnings.warn(f"{len(incomplete)} groups are left out: {_named(incomplete)}", stacklevel=2)
+    return groups
+
+
+def _named(names: Sequence[str]) -> str:
+    rest = len(names) - _MOST_NAMED
+    return "; ".join(names[:_MOST_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
+
+
+class ForgeryGroups(Dataset[tuple[Tensor, Tensor]]):
+    """Groups of D + 1 images of one pair: the real face at position 0 and its forgeries at 1, ..., D.
+
+    Item i shows group i: images (D + 1, 3, H, W) and labels (D + 1,), int64, which repeat the positions. One frame
+    index, below the length of the shortest of its videos, is drawn for all of them. This draw and those of `transform`
+    follow from `seed`, the epoch and i alone, so the number of workers, the order of the items and a restart do not
+    change them. Call `set_epoch` before every epoch.
+
+    Args:
+        groups: as `make_groups` gives them.
+        contract: gives H, W and the normalisation.
+        transform: of the resized images of a group (D + 1, 3, H, W), uint8; draws from torch's own generator.
+        normalize: whether images are float32 as the contract says; otherwise they stay uint8.
+        seed: of all draws.
+
+    Raises:
+        ValueError: no group, or groups of different lengths.
+    """
+
+    def __init__(
+        self,
+        groups: Sequence[Group],
+        contract: InputContract,
+        *,
+        transform: Callable[[Tensor], Tensor] | None = None,
+        normalize: bool = True,
+        seed: int = 0,
+    ) -> None:
+        lengths = sorted({len(group) for group in groups})
+        if len(lengths) != 1:
+            raise ValueError(f"groups must be one or more of equal length, got lengths {lengths}")
+        self.groups, self.contract, self.transform, self.normalize = list(groups), contract, transform, normalize
+        self.seed = seed
+        # Shared memory, so that workers that outlive an epoch see the next one.
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the draws of an epoch."""
+        self._epoch.fill_(epoch)
+
+    def __len__(self) -> int:
+        return len(self.groups)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        group = self.groups[index]
+        draws = np.random.SeedSequence([self.seed, int(self._epoch), index % len(self)]).generate_state(1, np.uint64)
+        with torch.random.fork_rng(devices=[]):
+            # torch.manual_seed would seed the GPUs of the process too.
+            torch.default_generator.manual_seed(int(draws[0]))
+            frame = int(torch.randint(min(len(video.frames) for video in group), ()))
+            images = torch.stack([_load(video.frames[frame], self.contract) for video in group])
+            if self.transform is not None:
+                images = self.transform(images)
+        return _finish(images, self.contract, self.normalize), torch.arange(len(group))
+
+
+def collate_groups(items: Sequence[tuple[Tensor, int]], num_images: int = len(METHODS) + 1) -> tuple[Tensor, Tensor]:
+    """Groups out of the items of a data set of single images, whose sampler visits the images of a group in a row.
+
+    Every group is sorted by label. Groups whose labels are not 0, ..., D are left out with a warning.
+
+    Args:
+        items: B pairs of an image (3, H, W) and a label.
+        num_images: D + 1; `functools.partial` sets it for a DataLoader.
+
+    Returns:
+        Images (G, D + 1, 3, H, W) and labels (G, D + 1), G at most B / (D + 1).
+
+    Raises:
+        ValueError: B is no multiple of D + 1, or no group is complete.
+    """
+    if len(items) % num_images:
+        raise ValueError(f"items must be a multiple of {num_images}, the images of a group, got {len(items)}")
+    images = torch.stack([image for image, _ in items])
+    labels = torch.tensor([int(label) for _, label in items]).reshape(-1, num_images)
+    labels, order = labels.sort(dim=1)
+    complete = (labels == torch.arange(num_images)).all(1)
+    if not complete.any():
+        raise ValueError(f"labels of a group must be 0 to {num_images - 1}, got {labels.tolist()}")
+    if not complete.all():
+        warnings.warn(
+            f"{int((~complete).sum())} of {len(labels)} groups are left out: labels must be 0 to {num_images - 1}, "
+            f"got {labels[~complete].tolist()}",
+            stacklevel=2,
+        )
+    place = order + num_images * torch.arange(len(order))[:, None]
+    return images[place[complete]], labels[complete]
+
+
+# ---------------------------------------------------------------------- single frames
+
+
+class VideoFrames(Dataset[tuple[Tensor, int, str]]):
+    """All frames of videos, one by one: image (3, H, W), label (0 real, 1 fake), and the key of its video.
+
+    Videos without frames are left out with one warning.
+
+    Args:
+        videos: as `folder_videos` and `deepfakebench_videos` give them.
+        contract: gives H, W and the normalisation.
+        normalize: whether images are float32 as the contract says; otherwise they stay uint8.
+
+    Raises:
+        ValueError: no video with frames, or a video that occurs twice.
+    """
+
+    def __init__(self, videos: Iterable[Video], contract: InputContract, *, normalize: bool = True) -> None:
+        videos = list(videos)
+        self.videos = [video for video in videos if video.frames]
+        self.contract, self.normalize = contract, normalize
+        twice = [key for key, count in Counter(video.key for video in videos).items() if count > 1]
+        if twice:
+            raise ValueError(f"videos must differ in data set, method or id, got twice: {_named(twice)}")
+        empty = [video.key for video in videos if not video.frames]
+        if not self.videos:
+            raise ValueError("videos must hold one with frames, got none" + (f": {_named(empty)}" if empty else ""))
+        if empty:
+            warnings.warn(f"{len(empty)} videos without frames are left out: {_named(empty)}", stacklevel=2)
+        self._ends = list(accumulate(len(video.frames) for video in self.videos))
+
+    def __len__(self) -> int:
+        return self._ends[-1]
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int, str]:
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index must lie in [{-len(self)}, {len(self)}), got {index}")
+        index %= len(self)
+        place = bisect_right(self._ends, index)
+        video = self.videos[place]
+        image = _load(video.frames[index - self._ends[place]], self.contract)  # counted from the end of the video
+        return _finish(image, self.contract, self.normalize), video.label, video.key
+
+
+# ---------------------------------------------------------------------- images
+
+
+def _load(path: Path, contract: InputContract) -> Tensor:
+    """An image in the size of the contract (3, H, W), uint8 RGB."""
+    image = read_image(path)
+    import cv2  # read_image says what is missing without it
+
+    height, width = contract.size
+    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
+
+
+def _finish(images: Tensor, contract: InputContract, normalize: bool) -> Tensor:
+    return contract.normalize(images.movedim(-3, -1)).contiguous() if normalize else images

@@ -1,0 +1,130 @@
+"""Training of LSDA: epochs over groups of images, with checkpoints to go on from."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+from torch.utils.data import DataLoader, Dataset
+
+from dfmodels import weights
+from dfmodels.detectors.lsda import LSDADistillation
+from dfmodels.training import recipes
+
+
+def distill(
+    training: LSDADistillation,
+    groups: Dataset[tuple[Tensor, Tensor]],
+    *,
+    epochs: int,
+    batch_size: int = 4,
+    optimizer: Optimizer | None = None,
+    seed: int = 0,
+    num_workers: int = 0,
+    checkpoint: str | Path | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> list[dict[str, float]]:
+    """Train the student of `training` on its own device, and mark it as trained.
+
+    Order of the groups and all random draws of an epoch follow from `seed` and the number of the epoch, so a training
+    that was cut off and one that was not end alike. Losses are read from the device once an epoch.
+
+    Args:
+        training: forward and losses.
+        groups: (images (D + 1, 3, H, W), labels (D + 1,)) pairs as of `dfmodels.data.ForgeryGroups`, whose draws are
+            given the number of each epoch.
+        epochs: passes over the groups, those of earlier calls that `checkpoint` holds among them.
+        batch_size: groups a step; an incomplete last batch is left out.
+        optimizer: of the parameters of `training`; by default `recipes.lsda`.
+        seed: of order and draws.
+        num_workers: processes that load images; 0 loads them in this one.
+        checkpoint: file to write after every epoch, and to go on from if it exists.
+        progress: called after each step with the number of steps done and of all, earlier epochs among both.
+
+    Returns:
+        The mean of every loss over each epoch, earlier ones among them.
+
+    Raises:
+        ValueError: fewer groups than a batch, or a checkpoint of another training.
+    """
+    steps = len(groups) // batch_size  # type: ignore[arg-type]
+    if steps < 1:
+        raise ValueError(f"groups must hold at least one batch of {batch_size}, got {len(groups)}")  # type: ignore[arg-type]
+    optimizer = recipes.lsda(training)[0] if optimizer is None else optimizer
+    device = next(training.parameters()).device
+    history: list[dict[str, float]] = []
+    if checkpoint is not None and Path(checkpoint).exists():
+        history = resume(training, optimizer, checkpoint)
+    training.train()
+    for epoch in range(len(history), epochs):
+        order = torch.Generator().manual_seed(_seed(seed, epoch))
+        draws = torch.Generator(device).manual_seed(_seed(seed, epoch))
+        set_epoch = getattr(groups, "set_epoch", None)
+        if set_epoch is not None:
+            set_epoch(epoch)
+        loader = DataLoader(
+            groups, batch_size, shuffle=True, drop_last=True, generator=order, num_workers=num_workers
+        )  # fmt: skip
+        totals: dict[str, Tensor] = {}
+        with torch.random.fork_rng():
+            torch.manual_seed(_seed(seed, epoch))  # stochastic depth has no generator of its own
+            for step, (images, _) in enumerate(loader):
+                losses = training.losses(training(images.to(device, non_blocking=True), generator=draws))
+                optimizer.zero_grad()
+                losses["overall"].backward()
+                optimizer.step()
+                for name, value in losses.items():
+                    totals[name] = totals.get(name, torch.zeros_like(value)) + value.detach()
+                if progress is not None:
+                    progress(epoch * steps + step + 1, epochs * steps)
+        history.append({name: float(total) / steps for name, total in totals.items()})
+        if checkpoint is not None:
+            _write(training, optimizer, history, Path(checkpoint))
+    training.eval()
+    training.student.trained = True
+    return history
+
+
+def _seed(seed: int, epoch: int) -> int:
+    return int(np.random.SeedSequence([seed, epoch]).generate_state(1)[0])
+
+
+def _write(training: LSDADistillation, optimizer: Optimizer, history: list[dict[str, float]], path: Path) -> None:
+    content = {
+        "state_dict": training.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "centroid": training.centroid,
+        "history": history,
+    }
+    partial = path.with_name(path.name + ".part")
+    try:
+        torch.save(content, partial)
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def resume(training: LSDADistillation, optimizer: Optimizer, path: str | Path) -> list[dict[str, float]]:
+    """Put back what `distill` wrote to `path`, and return its history.
+
+    Raises:
+        ValueError: a file that holds something else, or another training.
+    """
+    device = next(training.parameters()).device
+    content: Any = weights.unpickle(path, device)
+    if not isinstance(content, dict) or not content.keys() >= {"state_dict", "optimizer", "centroid", "history"}:
+        raise ValueError(f"checkpoint {path} was not written by a training of lsda; name another file to begin anew")
+    try:
+        training.load_state_dict(content["state_dict"])
+        optimizer.load_state_dict(content["optimizer"])
+    except (RuntimeError, ValueError, KeyError) as error:
+        raise ValueError(
+            f"checkpoint {path} holds another training; name another file to begin anew. {error}"
+        ) from error
+    training.centroid = content["centroid"]
+    history: list[dict[str, float]] = content["history"]
+    return history

@@ -1,0 +1,81 @@
+"""Blend of every feature map with another one of the batch: the cross-domain augmentation of LSDA."""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dfops.ops._checks import check_device, check_floating, forbid_second_derivative, per_map
+
+
+def feature_mixup(x: Tensor, index: Tensor, lam: Tensor | float) -> Tensor:
+    """Gather and blend along the first axis, in one pass.
+
+    out[i] = lam[i] * x[i] + (1 - lam[i]) * x[index[i]]
+
+    Args:
+        x: features (N, ...), at least one axis, floating point; read in place where they are dense with the first axis
+            outermost.
+        index: (N,) int64, 0 <= index < N, may repeat; device of x.
+        lam: one weight for each row (N,), any floating dtype, device of x; or a number. Used unrounded beside
+            half-precision features.
+
+    Returns:
+        Shape and dtype of x, and its memory layout where that is one of the above, else contiguous.
+
+    Raises:
+        ValueError: a shape or device other than the ones above.
+        TypeError: a dtype other than the ones above, or no tensor.
+        RuntimeError: an index out of range. On CUDA, where no host looks at values, a device-side assertion reports it.
+
+    Differentiable in x and in a tensor of weights; sums have a fixed order, also where indices repeat.
+
+    Source: LSDA, arXiv:2311.11278, cross-domain augmentation.
+    """
+    check_floating(x=x)
+    if x.dim() == 0:
+        raise ValueError("x must have at least one axis, got shape ()")
+    if not isinstance(index, Tensor):
+        raise TypeError(f"index must be a tensor, got {type(index).__name__}")
+    if index.dtype != torch.int64:
+        raise TypeError(f"index must be int64, got {index.dtype}")
+    if index.shape != x.shape[:1]:
+        raise ValueError(f"index must be (N,) with N = {x.shape[0]}, got shape {tuple(index.shape)}")
+    check_device("x", x, index=index)
+    return torch.ops.dfops.feature_mixup(x, index, per_map("lam", lam, x))
+
+
+def _new_rows(x: Tensor) -> Tensor:
+    """Uninitialised, strides as the kernels set them."""
+    result = torch.empty_like(x)
+    if x.shape[0] > 1 and result.stride(0) != x[0].numel():
+        return x.new_empty(x.shape)
+    return result
+
+
+@torch.library.register_fake("dfops::feature_mixup")
+def _(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
+    return _new_rows(x)
+
+
+@torch.library.register_fake("dfops::_feature_mixup_backward")
+def _(grad: Tensor, x: Tensor | None, index: Tensor, lam: Tensor, need_x: bool) -> tuple[Tensor, Tensor]:
+    accumulated = torch.float64 if grad.dtype == torch.float64 else torch.float32
+    grad_x = _new_rows(grad) if need_x else grad.new_empty(0)
+    return grad_x, grad.new_empty(0 if x is None else grad.shape[0], dtype=accumulated)
+
+
+def _setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+    x, index, lam = inputs
+    ctx.save_for_backward(x if ctx.needs_input_grad[2] else None, index, lam)  # the gradient of x does not depend on x
+
+
+def _backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, index, lam = ctx.saved_tensors
+    need_x = ctx.needs_input_grad[0]
+    grad_x, grad_lam = torch.ops.dfops._feature_mixup_backward(grad, x, index, lam, need_x)
+    return grad_x if need_x else None, None, None if x is None else grad_lam.to(lam.dtype)
+
+
+torch.library.register_autograd("dfops::feature_mixup", _backward, setup_context=_setup_context)
+forbid_second_derivative("_feature_mixup_backward")

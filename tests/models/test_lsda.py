@@ -1,0 +1,355 @@
+"""LSDA beyond what holds for every detector: frames, weights of every kind, and the composition that trains it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+import dfmodels
+import dfops
+from dfmodels import weights
+from dfmodels.backbones.efficientnet import PACKAGE_LAYOUT, EfficientNetB4
+from dfmodels.detectors import lsda
+from dfmodels.detectors.lsda import LSDADistillation, PlainEncoder
+from tests.models.test_detectors import SMALL, small
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+CHANNELS, WIDTH = SMALL["lsda"]["channels"], SMALL["lsda"]["width"]
+
+
+def plain(width=WIDTH):
+    return PlainEncoder(CHANNELS, width)
+
+
+def distillation(domains=4, seed=0, real_encoder=None, **options):
+    torch.manual_seed(seed)
+    real_encoder = plain() if real_encoder is None else real_encoder
+    return LSDADistillation(small("lsda"), [plain() for _ in range(domains)], real_encoder, **options)
+
+
+def groups(count=3, domains=4, size=48, seed=0):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(count, domains + 1, 3, size, size, generator=generator) * 2 - 1
+
+
+def published(model, prefix=""):
+    """State dict under published names."""
+    state = model.state_dict()
+    return {prefix + key: state[ours][index].clone() for key, (ours, index) in model.published_layout().items()}
+
+
+# ---------------------------------------------------------------------- the detector
+
+
+def test_a_clip_has_the_mean_probability_of_its_frames():
+    model = small("lsda").eval()
+    clip = torch.rand(2, 5, 3, 48, 48)
+    frames = torch.stack([model(clip[:, t : t + 1]).softmax(1)[:, 1] for t in range(5)], 1)
+    torch.testing.assert_close(model(clip).softmax(1)[:, 1], frames.mean(1))
+    torch.testing.assert_close(model(clip[:, :1]), model.head(model.encoder(clip[:, 0])))
+
+
+def test_clips_without_frames():
+    with pytest.raises(ValueError, match="at least one frame"):
+        small("lsda")(torch.rand(1, 0, 3, 48, 48))
+
+
+def test_activation_map_is_the_gradient_of_the_margin():
+    model = small("lsda", seed=2).eval()
+    clip = torch.randn(2, 3, 3, 48, 48)
+    (maps,) = model.attention_maps(clip)["CAM"]
+    features = model.encoder(clip.flatten(0, 1)).detach().requires_grad_()
+    logits = model.head(features)
+    (grad,) = torch.autograd.grad((logits[:, 1] - logits[:, 0]).sum(), features)
+    expected = (grad.sum((2, 3), keepdim=True) * features).sum(1).relu()
+    torch.testing.assert_close(maps, expected.unflatten(0, (2, 3)).detach())
+    assert maps.max() > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoder": "vgg"}, "encoder must be 'efficientnet_b4', 'xception' or 'plain', got 'vgg'"),
+        ({"padding": "valid"}, "padding must be one of 'fixed', 'same', got 'valid'"),
+        ({"encoder": "xception", "width": 256}, "width must be 512 with the encoder 'xception', got 256"),
+        ({"drop_path": 1.0}, "drop_path must be a rate from 0 to below 1, got 1.0"),
+        ({"width": 0}, "width must be a whole number of at least 1, got 0"),
+        ({"size": (1, 2, 3)}, r"size must be a side or \(height, width\)"),
+    ],
+)
+def test_options_out_of_range(options, message):
+    with pytest.raises(ValueError, match=message):
+        dfmodels.build("lsda", **options)
+
+
+def test_names_of_the_package_are_the_recorded_ones():
+    recorded = json.loads((GOLDEN / "lsda_effb4_timm_map.json").read_text())["names"]
+    ours = {key: (name, ()) for key, name in recorded.items() if not key.startswith("_fc.")}
+    assert ours == PACKAGE_LAYOUT
+
+
+def test_padding_for_the_size_at_hand_is_another_network():
+    torch.manual_seed(0)
+    fixed, same = EfficientNetB4(16).eval(), EfficientNetB4(16, padding="same").eval()
+    same.load_state_dict(fixed.state_dict())
+    images = torch.rand(1, 3, 112, 112)
+    with torch.no_grad():
+        assert fixed(images).shape == (1, 16, 3, 3)
+        assert same(images).shape == (1, 16, 4, 4)
+
+
+def test_folded_efficientnet_is_equal():
+    torch.manual_seed(0)
+    model = dfmodels.build("lsda", size=64).eval()
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.1)
+            module.running_var.uniform_(0.5, 1.5)
+    fast = dfmodels.optimize(model)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in fast.modules())
+    clip = torch.rand(2, 1, 3, 64, 64)
+    with torch.no_grad():
+        expected = model(clip)
+        torch.testing.assert_close(fast(clip), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+# ---------------------------------------------------------------------- weights
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "module.model."])
+def test_a_training_checkpoint_gives_the_student(tmp_path, prefix):
+    training = distillation()
+    torch.save(published(training, prefix), tmp_path / "training.pth")
+    model = dfmodels.build("lsda", weights=tmp_path / "training.pth", **SMALL["lsda"]).eval()
+    assert model.trained
+    clip = torch.rand(1, 1, 3, 48, 48)
+    torch.testing.assert_close(model(clip), training.student.eval()(clip))
+
+
+def test_the_student_alone(tmp_path):
+    student = small("lsda")
+    torch.save(published(student), tmp_path / "student.pth")
+    model = dfmodels.build("lsda", weights=tmp_path / "student.pth", **SMALL["lsda"])
+    for ours, theirs in zip(model.parameters(), student.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_what_does_not_fit_is_listed(tmp_path):
+    state = published(distillation())
+    path = tmp_path / "file.pth"
+    torch.save({**state, "extra.weight": torch.zeros(1)}, path)
+    with pytest.raises(weights.WeightsError, match=r"1 unexpected: extra\.weight"):
+        dfmodels.build("lsda", weights=path, **SMALL["lsda"])
+    del state["binary_classifier.2.bias"]
+    torch.save(state, path)
+    with pytest.raises(weights.WeightsError, match=r"1 missing: binary_classifier\.2\.bias"):
+        dfmodels.build("lsda", weights=path, **SMALL["lsda"])
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory):
+    """A file of EfficientNet-B4 as the package `efficientnet_pytorch` writes it, without counters."""
+    torch.manual_seed(1)
+    state = EfficientNetB4(8).model.state_dict()
+    content = {key: state[ours] for key, (ours, _) in PACKAGE_LAYOUT.items() if not key.endswith("batches_tracked")}
+    path = tmp_path_factory.mktemp("weights") / "efficientnet-b4.pth"
+    torch.save({**content, "_fc.weight": torch.zeros(1000, 1792), "_fc.bias": torch.zeros(1000)}, path)
+    return path
+
+
+def test_an_imagenet_file_gives_no_verdict(imagenet):
+    with pytest.raises(weights.WeightsError, match="holds weights of the backbone alone, not of a lsda detector"):
+        dfmodels.build("lsda", weights=imagenet)
+    model = dfmodels.build("lsda", backbone_weights=imagenet)
+    stem = torch.load(imagenet, weights_only=True)["_conv_stem.weight"]
+    assert torch.equal(model.encoder.model.conv_stem.weight, stem)
+    with pytest.raises(RuntimeError, match="random weights"):
+        model.predict(torch.rand(1, 1, 3, 64, 64))
+
+
+def test_an_imagenet_file_starts_every_encoder_of_a_training(imagenet):
+    training = LSDADistillation(dfmodels.build("lsda"), num_domains=1, real_encoder=plain(512), pull=(1,), push=())
+    training.load_backbones(imagenet)
+    stem = torch.load(imagenet, weights_only=True)["_conv_stem.weight"]
+    for encoder in (training.student.encoder, training.forgery_encoders[0]):
+        assert torch.equal(encoder.model.conv_stem.weight, stem)
+    assert not training.student.trained
+    with pytest.raises(ValueError, match=r"encoders must be EfficientNet-B4 to load .*, got PlainEncoder"):
+        distillation().load_backbones(imagenet)
+
+
+def test_a_file_of_face_recognition_gives_the_real_encoder(tmp_path):
+    training = LSDADistillation(small("lsda", width=512), [plain(512) for _ in range(4)])
+    images = groups()
+    with pytest.raises(RuntimeError, match="load_real_encoder"):
+        training(images)
+    arcface = {f"module.{key}": x + 1 for key, x in training.real_encoder.state_dict().items() if "tracked" not in key}
+    torch.save(arcface, tmp_path / "arcface.pth")
+    training.load_real_encoder(tmp_path / "arcface.pth")
+    assert torch.equal(training.real_encoder.conv1.weight, arcface["module.conv1.weight"])
+    assert training.real_trained
+    del arcface["module.bn2.bias"]
+    torch.save(arcface, tmp_path / "arcface.pth")
+    with pytest.raises(weights.WeightsError, match=r"does not fit the real encoder:\n  1 missing: bn2\.bias"):
+        training.load_real_encoder(tmp_path / "arcface.pth")
+
+
+def test_a_training_checkpoint_loads_into_a_training(tmp_path):
+    one, other = distillation(seed=1), distillation(seed=2)
+    torch.save(published(one, "module.model."), tmp_path / "training.pth")
+    other.load_checkpoint(tmp_path / "training.pth")
+    assert other.student.trained
+    for key, value in one.state_dict().items():
+        assert torch.equal(other.state_dict()[key], value)
+
+
+# ---------------------------------------------------------------------- the training
+
+
+def test_outputs_and_losses_of_any_number_of_domains():
+    for domains, options in ((1, {"pull": (1,), "push": ()}), (2, {"pull": (1,), "push": (2,)}), (4, {})):
+        training = distillation(domains, **options)
+        outputs = training(groups(3, domains))
+        n = domains + 1
+        shapes = {name: tuple(value.shape) for name, value in outputs.items()}
+        maps = (3, domains, WIDTH, 6, 6)
+        assert shapes["student"] == (3 * n, WIDTH, 6, 6)
+        assert shapes["real"] == (3, n, WIDTH, 6, 6)
+        assert shapes["forgery"] == shapes["augmented"] == shapes["mixed"] == shapes["fused"] == maps
+        assert shapes["binary_logits"] == (3 * n, 2)
+        assert shapes["domain_logits"] == (3 * n, n)
+        losses = training.losses(outputs)
+        assert losses.keys() == {"binary", "distill_real", "distill_fake", "distill", "domain", "real", "overall"}
+        losses["overall"].backward()
+        assert not [name for name, p in training.named_parameters() if p.grad is None]
+
+
+def test_draws_follow_from_the_generator():
+    training = distillation().eval()
+    images = groups()
+
+    def fused(seed):
+        return training(images, generator=torch.Generator().manual_seed(seed))["fused"]
+
+    assert torch.equal(fused(1), fused(1))
+    assert not torch.equal(fused(1), fused(2))
+
+
+def test_joint_batches_and_those_of_each_position_agree_in_evaluation():
+    images = groups()
+    joint, single = (distillation(real_batches=name).eval()(images)["real"] for name in ("joint", "per_domain"))
+    torch.testing.assert_close(joint, single)
+
+
+def test_without_the_real_loss_the_real_encoder_sees_real_images_alone():
+    training = distillation(real_weight=0)
+    seen = []
+    training.real_encoder.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
+    outputs = training(groups())
+    losses = training.losses(outputs)
+    assert seen == [3]
+    assert outputs["real"].shape[:2] == (3, 1)
+    assert "real" not in losses
+    weighted = 0.5 * losses["binary"] + losses["distill"] + losses["domain"]
+    torch.testing.assert_close(losses["overall"], weighted)
+
+
+def test_weights_of_the_losses():
+    training = distillation(real_weight=2.0, binary_weight=3.0, distill_weight=5.0, domain_weight=7.0)
+    losses = training.losses(training(groups()))
+    weighted = 2 * losses["real"] + 3 * losses["binary"] + 5 * losses["distill"] + 7 * losses["domain"]
+    torch.testing.assert_close(losses["overall"], weighted)
+
+
+def test_few_groups_are_warned_of():
+    for options in ({}, {"preset": "deepfakebench"}, {"running_centroid": True}):
+        training = distillation(**options)
+        if options:
+            training(groups(2))
+        else:
+            with pytest.warns(UserWarning, match="images hold 2 groups: with fewer than 3"):
+                training(groups(2))
+
+
+def test_running_centroid():
+    training = distillation(running_centroid=True)
+    first = training(groups(seed=0))["centroid"].detach()
+    assert torch.equal(training.centroid, first)
+    second = training(groups(seed=1))["centroid"].detach()
+    torch.testing.assert_close(training.centroid, 0.9 * first + 0.1 * second)
+    training.eval()
+    training(groups(seed=2))
+    torch.testing.assert_close(training.centroid, 0.9 * first + 0.1 * second)
+
+
+def test_channels_last_encoders_are_read_in_place():
+    maps = [torch.rand(3, 8, 4, 5).to(memory_format=torch.channels_last) for _ in range(2)]
+    stacked = lsda.stack_maps(maps)
+    assert torch.equal(stacked, torch.stack(maps, 1))
+    assert stacked.stride(2) == 1
+    for x in (stacked, stacked.contiguous()):
+        anchor, others = lsda.real_and_fakes(x)
+        assert torch.equal(anchor, x[:, 0])
+        assert torch.equal(others, x[:, 1:])
+
+
+def test_the_released_preset():
+    options = lsda.PRESETS["deepfakebench"]
+    assert (options.granularity, options.transforms, options.partner) == ("channel", (0, 1, 2, 3), "permutation")
+    assert options.untrained_real_encoder
+    training = distillation(preset="deepfakebench", detach_teacher=True)
+    assert training.options.detach_teacher
+    assert training.options.real_reduction == "sum"
+
+
+def test_frozen_norms_of_the_real_encoder():
+    for freeze in (True, False):
+        training = LSDADistillation(small("lsda", width=512), [plain(512)], pull=(1,), push=(), freeze_norms=freeze)
+        training.train()
+        assert training.real_encoder.layer2.training is not freeze
+        assert training.real_encoder.layer4.training
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: distillation(preset="cvpr"), "preset must be one of 'paper', 'deepfakebench', got 'cvpr'"),
+        (lambda: distillation(granularity="pixel"), "granularity must be one of 'sample', 'channel', got 'pixel'"),
+        (lambda: distillation(pull=(1,)), "push must be other positions than pull"),
+        (lambda: distillation(2), "pull and push must be positions from 1 to 2 in a group"),
+        (lambda: distillation(0), "forgery_encoders must hold at least one encoder, got none"),
+        (
+            lambda: distillation(real_encoder="resnet"),
+            "real_encoder must be 'iresnet100', 'efficientnet_b4' or a module",
+        ),
+        (lambda: distillation()(torch.rand(3, 4, 3, 48, 48)), r"images must be \(G, D \+ 1 = 5, 3, H, W\), got \(3, 4"),
+        (
+            lambda: distillation(real_encoder=PlainEncoder((8,), WIDTH))(groups()),
+            r"one shape \(C, h, w\), got student \(32, 6, 6\), forgery \(32, 6, 6\), real \(32, 24, 24\)",
+        ),
+    ],
+)
+def test_wrong_arguments(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+def test_unknown_options():
+    with pytest.raises(TypeError, match="granularty"):
+        distillation(granularty="sample")
+
+
+def test_operators_see_what_forward_hands_out():
+    """Augmented and mixed maps are those of the operator for the draws given."""
+    training = distillation().eval()
+    images = groups()
+    forgery = torch.stack([e(images[:, d + 1]) for d, e in enumerate(training.forgery_encoders)], 1)
+    draws = training.options.draw(forgery, torch.Generator().manual_seed(3))
+    outputs = training(images, draws)
+    arguments = (draws.choice, draws.lam, draws.sigma, draws.noise, draws.angle)
+    torch.testing.assert_close(outputs["augmented"], dfops.latent_augment(forgery, *arguments)[0])
+    mixed = draws.mix_lam[:, None, None, None, None]
+    partner = torch.stack([z[perm] for z, perm in zip(forgery, draws.perm, strict=True)])
+    torch.testing.assert_close(outputs["mixed"], mixed * forgery + (1 - mixed) * partner)

@@ -1,0 +1,334 @@
+"""dfops.latent_rotate: value, gradients, registration, errors, dtypes, layouts, determinism, compile."""
+
+import itertools
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+
+import dfops
+from dfops import reference
+from dfops.ops.latent_rotate import MODES, PADDINGS
+from tests.strategies import DEVICES, HALVES, LAYOUTS, layouts, random_clip, seeds
+from tests.tolerances import assert_matches, assert_no_worse
+
+SHAPE = (2, 5, 6, 7)
+KINDS = list(itertools.product(MODES, PADDINGS))
+ROTATIONS = pytest.mark.parametrize(("mode", "padding"), KINDS)
+
+
+def lay_out_maps(shape, **options):
+    """random_clip for maps (N, C, H, W)."""
+    requires_grad = options.pop("requires_grad", False)
+    return random_clip((shape[0], 1, *shape[1:]), **options)[:, 0].requires_grad_(requires_grad)
+
+
+def arguments(shape=SHAPE, seed=0, layout="contiguous", dtype=torch.float32, device="cpu", requires_grad=False):
+    """Maps, and angles of all quadrants."""
+    x = lay_out_maps(shape, seed=seed, layout=layout, dtype=dtype, device=device, requires_grad=requires_grad)
+    generator = torch.Generator().manual_seed(seed + 1)
+    angle = 8 * torch.rand(shape[0], generator=generator, dtype=torch.float64) - 4
+    return x, angle.to(device, torch.promote_types(dtype, torch.float32)).requires_grad_(requires_grad)
+
+
+def gradients(function, args, grad, **options):
+    return torch.autograd.grad(function(*args, **options), args, grad)
+
+
+calls = {
+    "shape": st.tuples(st.integers(0, 3), st.integers(0, 20), st.integers(0, 9), st.integers(0, 9)),
+    "seed": seeds(),
+    "layout": layouts(),
+    "kind": st.sampled_from(KINDS),
+}
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(**calls)
+def test_matches_reference(device, shape, seed, layout, kind):
+    # float64: where a coordinate is rounded to a pixel or folded, float32 decides ties by its own rounding
+    args = arguments(shape, seed, layout, torch.float64, device)
+    options = {"mode": kind[0], "padding_mode": kind[1]}
+    assert_matches(dfops.latent_rotate(*args, **options), reference.latent_rotate(*args, **options))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(shape=calls["shape"], seed=seeds(), layout=layouts(), padding=st.sampled_from(PADDINGS))
+def test_matches_reference_in_float32(device, shape, seed, layout, padding):
+    args = arguments(shape, seed, layout, device=device)
+    out, want = (f(*args, padding_mode=padding) for f in (dfops.latent_rotate, reference.latent_rotate))
+    # the coordinates of grid_sample are rounded too, and one ulp of a coordinate is 1e-6 of a difference of pixels
+    torch.testing.assert_close(out, want, rtol=1e-5, atol=2e-5)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@given(**calls)
+def test_gradients_match_reference(device, shape, seed, layout, kind):
+    args = arguments(shape, seed, layout, torch.float64, device, True)
+    grad = lay_out_maps(shape, seed=seed + 2, layout=layout, dtype=torch.float64, device=device)
+    options = {"mode": kind[0], "padding_mode": kind[1]}
+    ours = gradients(dfops.latent_rotate, args, grad, **options)
+    for actual, want in zip(ours, gradients(reference.latent_rotate, args, grad, **options), strict=True):
+        assert_matches(actual, want)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize(("turns", "same"), [(1, 1), (2, 2), (-1, 3)])
+def test_quarter_turns_are_exact_permutations(layout, turns, same):
+    """A positive angle turns the picture counter-clockwise, as torch.rot90 does."""
+    x = lay_out_maps((3, 5, 8, 8), layout=layout, dtype=torch.float64)
+    out = dfops.latent_rotate(x, turns * torch.pi / 2)
+    torch.testing.assert_close(out, torch.rot90(x, same, (2, 3)), rtol=0, atol=1e-13)
+
+
+def test_agrees_with_affine_grid():
+    """The reference is our own text; this is torch's grid of the released matrix."""
+    x, angle = arguments((4, 3, 5, 9), dtype=torch.float64)
+    zero = torch.zeros_like(angle)
+    matrix = torch.stack([angle.cos(), -angle.sin(), zero, angle.sin(), angle.cos(), zero], 1).unflatten(1, (2, 3))
+    grid = F.affine_grid(matrix, list(x.shape), align_corners=False)
+    assert_matches(dfops.latent_rotate(x, angle), F.grid_sample(x, grid, align_corners=False))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize(
+    "shape",
+    [
+        (2, 300, 4, 5),  # more channels than a block has packs
+        (1, 3, 33, 47),  # more positions than a tile, and not a multiple of one
+        (2, 5, 2, 70),  # many positions read one pixel
+        (1, 1, 1, 1),
+    ],
+)
+def test_sizes_beyond_one_block(device, layout, shape):
+    args = arguments(shape, layout=layout, dtype=torch.float64, device=device, requires_grad=True)
+    assert_matches(dfops.latent_rotate(*args), reference.latent_rotate(*args))
+    grad = lay_out_maps(shape, seed=5, layout=layout, dtype=torch.float64, device=device)
+    ours = gradients(dfops.latent_rotate, args, grad)
+    for actual, want in zip(ours, gradients(reference.latent_rotate, args, grad), strict=True):
+        assert_matches(actual, want)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_a_number_is_one_angle_for_all(device):
+    x, _ = arguments(dtype=torch.float64, device=device, requires_grad=True)
+    out = dfops.latent_rotate(x, 0.4)
+    assert_matches(out, reference.latent_rotate(x, 0.4))
+    assert_matches(out, dfops.latent_rotate(x, torch.full((2,), 0.4, dtype=torch.float64, device=device)))
+    assert_matches(dfops.latent_rotate(x, 0), x)
+    out.sum().backward()
+    assert x.grad is not None
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+@ROTATIONS
+def test_gradcheck(device, layout, mode, padding):
+    # by construction of the seed, no source coordinate is near a kink
+    x = lay_out_maps((2, 2, 4, 3), layout=layout, dtype=torch.float64, device=device, requires_grad=True)
+    angle = torch.tensor([0.37, -2.1], dtype=torch.float64, device=device, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda *a: dfops.latent_rotate(*a, mode=mode, padding_mode=padding), (x, angle))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("needed", [0, 1])
+def test_one_input_is_differentiated(device, needed):
+    args = arguments(device=device, dtype=torch.float64)
+    args[needed].requires_grad_()
+    grad = lay_out_maps(SHAPE, seed=3, dtype=torch.float64, device=device)
+    ours, want = (
+        torch.autograd.grad(f(*args), args[needed], grad) for f in (dfops.latent_rotate, reference.latent_rotate)
+    )
+    assert_matches(ours[0], want[0])
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("requires_grad", [False, True])
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_opcheck(device, requires_grad, layout):
+    for mode, padding in ((0, 0), (1, 2)):
+        x, angle = arguments(layout=layout, device=device, requires_grad=requires_grad)
+        torch.library.opcheck(torch.ops.dfops.latent_rotate, (x[:, None], angle, mode, padding))
+        x, angle = x.detach()[:, None], angle.detach()
+        grad = lay_out_maps(SHAPE, seed=7, layout=layout, device=device)[:, None]
+        for maps, need_x in ((x, True), (x, False), (None, True)):
+            torch.library.opcheck(torch.ops.dfops._latent_rotate_backward, (grad, maps, angle, mode, padding, need_x))
+
+
+def test_second_derivative_is_refused():
+    x, angle = arguments(dtype=torch.float64, requires_grad=True)
+    (grad,) = torch.autograd.grad(dfops.latent_rotate(x, angle).square().sum(), x, create_graph=True)
+    with pytest.raises(NotImplementedError, match="second derivative"):
+        grad.sum().backward()
+
+
+def test_forward_mode_is_refused():
+    x, angle = arguments()
+    with torch.autograd.forward_ad.dual_level():
+        dual = torch.autograd.forward_ad.make_dual(angle, torch.ones_like(angle))
+        with pytest.raises(NotImplementedError, match="angle carries a forward-mode tangent"):
+            dfops.latent_rotate(x, dual)
+
+
+def test_errors():
+    x, angle = arguments()
+    with pytest.raises(ValueError, match=r"x must be \(N, C, H, W\), got shape \(2, 3, 4\)"):
+        dfops.latent_rotate(torch.zeros(2, 3, 4), angle)
+    with pytest.raises(TypeError, match=r"x must be float64, float32, bfloat16 or float16, got torch.int64"):
+        dfops.latent_rotate(x.long(), angle)
+    with pytest.raises(TypeError, match="x must be a tensor, got list"):
+        dfops.latent_rotate([1.0], angle)
+    for shape in ((), (1,), (3,), (2, 1)):
+        with pytest.raises(ValueError, match=r"angle must be \(N,\) with N = 2 or a number, got shape \("):
+            dfops.latent_rotate(x, torch.zeros(shape))
+    with pytest.raises(TypeError, match=r"angle must be float64, .* got torch.int64"):
+        dfops.latent_rotate(x, torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(TypeError, match="angle must be a tensor or a number, got str"):
+        dfops.latent_rotate(x, "0.5")
+    with pytest.raises(ValueError, match="angle must be on the device of x, cpu, got meta"):
+        dfops.latent_rotate(x, angle.to("meta"))
+    with pytest.raises(ValueError, match="mode must be one of bilinear, nearest, got 'bicubic'"):
+        dfops.latent_rotate(x, angle, mode="bicubic")
+    with pytest.raises(ValueError, match="padding_mode must be one of zeros, border, reflection, got 'circular'"):
+        dfops.latent_rotate(x, angle, padding_mode="circular")
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", HALVES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_half_types(device, dtype, layout, padding):
+    x, angle = arguments((2, 18, 6, 7), layout=layout, dtype=dtype, device=device, requires_grad=True)
+    exact = [a.detach().double().requires_grad_() for a in (x, angle)]
+    ours, want = dfops.latent_rotate, reference.latent_rotate
+    options = {"padding_mode": padding}
+    assert_no_worse(ours(x, angle, **options), want(*exact, **options), want(x, angle, **options))
+    grad = lay_out_maps((2, 18, 6, 7), seed=8, dtype=dtype, device=device)
+    for actual, expect, same in zip(
+        gradients(ours, (x, angle), grad, **options),
+        gradients(want, exact, grad.double(), **options),
+        gradients(want, (x, angle), grad, **options),
+        strict=True,
+    ):
+        assert_no_worse(actual, expect, same)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_float32_angles_beside_halves_are_used_unrounded(device):
+    x, _ = arguments((1, 3, 64, 64), dtype=torch.bfloat16, device=device)
+    angle = torch.tensor([0.5 + 2**-9 + 2**-16], device=device)  # bfloat16 has 8 bits
+    exact = reference.latent_rotate(x.double(), angle.double())
+    assert_matches(dfops.latent_rotate(x, angle), exact.bfloat16())
+    out = dfops.latent_rotate(x.float(), angle.double())  # a wider angle is rounded to what the kernels compute in
+    assert_matches(out, dfops.latent_rotate(x.float(), angle))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("shape", [SHAPE, (1, 4, 6, 7)])
+def test_layout_is_kept_for_result_and_gradient(device, shape):
+    x, angle = arguments(shape, dtype=torch.float64, device=device, requires_grad=True)
+    grad = lay_out_maps(shape, seed=4, dtype=torch.float64, device=device)
+    expected = (dfops.latent_rotate(x, angle), *gradients(dfops.latent_rotate, (x, angle), grad))
+    for layout in LAYOUTS:
+        same, _ = arguments(shape, layout=layout, dtype=torch.float64, device=device)
+        same.requires_grad_()
+        out = dfops.latent_rotate(same, angle)
+        memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
+        assert out.is_contiguous(memory_format=memory)
+        # output gradients of another layout than the output, too
+        for kind in LAYOUTS:
+            upstream = lay_out_maps(shape, seed=4, layout=kind, dtype=torch.float64, device=device)
+            grads = torch.autograd.grad(out, (same, angle), upstream, retain_graph=True)
+            for actual, want in zip((out, *grads), expected, strict=True):
+                assert_matches(actual, want)
+        direct, _ = torch.ops.dfops._latent_rotate_backward(out.detach()[:, None], None, angle.detach(), 0, 0, True)
+        assert direct[:, 0].is_contiguous(memory_format=memory)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_unaligned_storage(device):
+    x = torch.randn(1 + 2 * 6 * 7 * 8, device=device, dtype=torch.float64)[1:].reshape(2, 6, 7, 8).permute(0, 3, 1, 2)
+    assert_matches(dfops.latent_rotate(x, 0.3), reference.latent_rotate(x, 0.3))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@pytest.mark.parametrize("padding", PADDINGS)
+def test_nan_and_infinity_reach_only_what_reads_them(device, layout, padding):
+    x, angle = arguments((2, 18, 6, 7), layout=layout, dtype=torch.float64, device=device)
+    # the first pixel is where tables of fixed size would point for what lies outside
+    x[0, 0, 0, 0], x[0, 17, 5, 6], x[1, 3, 2, 3] = float("nan"), float("inf"), float("-inf")
+    x.requires_grad_()
+    out, want = (f(x, angle, padding_mode=padding) for f in (dfops.latent_rotate, reference.latent_rotate))
+    assert out.isnan().any()
+    assert_matches(out, want)
+    grad = lay_out_maps((2, 18, 6, 7), seed=1, layout=layout, dtype=torch.float64, device=device)
+    grad[0, 2, 0, 0], grad[1, 17, 3, 3] = float("nan"), float("inf")
+    assert_matches(*(torch.autograd.grad(y, x, grad)[0] for y in (out, want)))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@ROTATIONS
+def test_angles_that_are_no_numbers_read_what_grid_sample_reads(device, mode, padding):
+    x, _ = arguments((2, 3, 8, 8), device=device)
+    angle = torch.tensor([float("nan"), float("inf")], device=device)
+    options = {"mode": mode, "padding_mode": padding}
+    assert_matches(dfops.latent_rotate(x, angle, **options), reference.latent_rotate(x, angle, **options))
+
+
+def everything(layout, mode, padding, device="cpu"):
+    args = arguments((3, 40, 17, 23), layout=layout, device=device, requires_grad=True)
+    out = dfops.latent_rotate(*args, mode=mode, padding_mode=padding)
+    grad = lay_out_maps((3, 40, 17, 23), seed=6, layout=layout, device=device)
+    return out, *torch.autograd.grad(out, args, grad)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+@ROTATIONS
+def test_repeats_bit_for_bit(device, layout, mode, padding):
+    first = everything(layout, mode, padding, device)
+    for _ in range(3):
+        for one, again in zip(first, everything(layout, mode, padding, device), strict=True):
+            assert torch.equal(one, again)
+
+
+@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
+def test_one_and_two_threads_agree(layout):
+    before = torch.get_num_threads()
+    try:
+        results = []
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            results.append(everything(layout, "bilinear", "zeros"))
+    finally:
+        torch.set_num_threads(before)
+    for one, two in zip(*results, strict=True):
+        assert torch.equal(one, two)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_compiled_and_eager_agree(device, layout):
+    args = arguments(layout=layout, device=device, requires_grad=True)
+    compiled = torch.compile(dfops.latent_rotate, fullgraph=True)
+    out, want = compiled(*args), dfops.latent_rotate(*args)
+    assert out.stride() == want.stride()
+    assert_matches(out, want)
+    assert_matches(compiled(args[0], 0.3), dfops.latent_rotate(args[0], 0.3))
+    grad = lay_out_maps(SHAPE, seed=6, device=device)
+    for ours, expect in zip(gradients(compiled, args, grad), gradients(dfops.latent_rotate, args, grad), strict=True):
+        assert_matches(ours, expect)
+
+
+def test_export():
+    class Rotate(torch.nn.Module):
+        def forward(self, x, angle):
+            return dfops.latent_rotate(x, angle, padding_mode="border")
+
+    args = arguments()
+    exported = torch.export.export(Rotate(), args)
+    assert_matches(exported.module()(*args), dfops.latent_rotate(*args, padding_mode="border"))
