@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from dfops.ops._checks import check_device, check_floating
+from dfops.ops._checks import check_device, check_floating, check_index, check_values
+from dfops.ops.feature_mixup import feature_mixup
 from dfops.ops.latent_augment import GRANULARITIES, latent_augment
 
 INTERPOLATION, EXTRAPOLATION, ADDITIVE, DIFFERENCE, ROTATION = range(5)
@@ -251,6 +252,38 @@ def difference(z: Tensor, lam: Tensor | float | None = None, *, generator: Gener
     Args and returns as in `centrifugal_direct`; at granularity "channel" of the first two channels of the same map.
     """
     return _augmented(z, DIFFERENCE, lam, generator, **options)
+
+
+def cross_domain_mixup(z: Tensor, perm: Tensor | None = None, mix_lam: Tensor | float | None = None, *,
+                       generator: Generator | None = None) -> Tensor:  # fmt: skip
+    """Blend every map with the one of another domain of its group: m z[g, d] + (1 - m) z[g, perm[g, d]].
+
+    Args:
+        z: latent maps (G, D, C, H, W).
+        perm: the domain mixed into every map (G, D), int64, 0 <= perm < D; None draws one random cycle.
+        mix_lam: a number, or one for each group (G,) or map (G, D); None draws U[0, 1) for each group.
+        generator: for the draws.
+
+    Returns:
+        Shape and memory layout of z.
+    """
+    check_floating(z=z)
+    if z.dim() != 5:
+        raise ValueError(f"z must be (G, D, C, H, W), got shape {tuple(z.shape)}")
+    groups, domains = z.shape[:2]
+    if perm is None:
+        perm = partners(_uniform(z, (groups, domains), generator))
+    check_index("z", z, perm=perm)
+    if perm.shape != (groups, domains):
+        raise ValueError(f"perm must be (G, D) = {(groups, domains)}, got {tuple(perm.shape)}")
+    check_values(f"perm must hold domains from 0 to {domains - 1}", lambda: perm.clamp(0, domains - 1) == perm)
+    if mix_lam is None:
+        mix_lam = _uniform(z, (groups,), generator)
+    if isinstance(mix_lam, Tensor) and mix_lam.shape == (groups,):
+        mix_lam = mix_lam[:, None].expand(groups, domains)
+    weights = _per_map("mix_lam", mix_lam, z, z)
+    index = torch.arange(groups, device=z.device)[:, None] * domains + perm
+    return feature_mixup(z.flatten(0, 1), index.flatten(), weights.flatten()).view_as(z)
 
 
 def _augmented(z: Tensor, transform: int, lam: Tensor | float | None, generator: Generator | None,
