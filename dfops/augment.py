@@ -252,14 +252,15 @@ def difference(z: Tensor, lam: Tensor | float | None = None, *, generator: Gener
     return _augmented(z, DIFFERENCE, lam, generator, **options)
 
 
-def cross_domain_mixup(z: Tensor, perm: Tensor | None = None, mix_lam: Tensor | None = None, *,
+def cross_domain_mixup(z: Tensor, perm: Tensor | None = None, mix_lam: Tensor | float | None = None, *,
                        generator: Generator | None = None) -> Tensor:  # fmt: skip
-    """Blend every map with that of another domain of its group: m z[g, d] + (1 - m) z[g, perm[g, d]].
+    """Blend every map with the one of another domain of its group: m z[g, d] + (1 - m) z[g, perm[g, d]].
 
     Args:
         z: latent maps (G, D, C, H, W).
-        perm: (G, D), int64; None draws `partners`.
-        mix_lam: m, (G,) or (G, D); None draws Beta(a, a) with a ~ U(0.5, 2) for each group.
+        perm: the domain mixed into every map (G, D), int64, 0 <= perm < D; None draws one random cycle.
+        mix_lam: a number, or one for each group (G,) or map (G, D); None draws Beta(a, a) for each group
+            with a ~ U(0.5, 2).
         generator: for the draws.
 
     Returns:
@@ -273,15 +274,15 @@ def cross_domain_mixup(z: Tensor, perm: Tensor | None = None, mix_lam: Tensor | 
         perm = partners(_uniform(z, (groups, domains), generator))
     check_index("z", z, perm=perm)
     if perm.shape != (groups, domains):
-        raise ValueError(f"perm must be (G, D) = {(groups, domains)}, got shape {tuple(perm.shape)}")
+        raise ValueError(f"perm must be (G, D) = {(groups, domains)}, got {tuple(perm.shape)}")
     if mix_lam is None:
         mix_lam = _beta(_uniform(z, (groups,), generator), generator)
-    if mix_lam.shape not in ((groups,), (groups, domains)):
-        raise ValueError(f"mix_lam must be (G,) or (G, D) = {(groups, domains)}, got shape {tuple(mix_lam.shape)}")
-    if mix_lam.dim() == 1:
+    if isinstance(mix_lam, Tensor) and mix_lam.shape == (groups,):
         mix_lam = mix_lam[:, None].expand(groups, domains)
-    first = torch.arange(0, groups * domains, max(1, domains), device=z.device)
-    return feature_mixup(z.flatten(0, 1), (first[:, None] + perm).flatten(), mix_lam.flatten()).view_as(z)
+    weights = _per_map("mix_lam", mix_lam, z, z)
+    index = torch.arange(groups, device=z.device)[:, None] * domains + perm
+    index = index.masked_fill((perm < 0) | (perm >= domains), -1)  # a map of the next group would pass unseen
+    return feature_mixup(z.flatten(0, 1), index.flatten(), weights.flatten()).view_as(z)
 
 
 def _augmented(z: Tensor, transform: int, lam: Tensor | float | None, generator: Generator | None,

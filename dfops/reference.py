@@ -177,7 +177,7 @@ def latent_augment(
                 case 3 if len(neighbours) > 1:
                     out = own + scale * (neighbours[0] - neighbours[1])
                 case 4 if angle is not None:
-                    out = _rotated(own, angle[g, d])
+                    out = latent_rotate(own[None], angle[g, d][None])[0]
                 case _:
                     out = own
             maps.append(out.to(z.dtype))
@@ -214,16 +214,6 @@ def _rows(z: Tensor, granularity: str) -> Tensor:
     """(D, M, ...): the maps of a domain, or the planes of all their channels."""
     rows = z.transpose(0, 1)
     return rows if granularity == "sample" else rows.flatten(1, 2)
-
-
-def _rotated(x: Tensor, angle: Tensor) -> Tensor:
-    """(C, H, W) about its centre, bilinear, zeros outside."""
-    wide = torch.promote_types(x.dtype, torch.float32)
-    (height, width), angle = x.shape[1:], angle.to(wide)
-    row, col = (torch.arange(n, device=x.device, dtype=wide) for n in (height, width))
-    y, x_ = ((2 * row + 1) / height - 1)[:, None], ((2 * col + 1) / width - 1)[None, :]
-    grid = torch.stack([x_ * angle.cos() - y * angle.sin(), x_ * angle.sin() + y * angle.cos()], -1)
-    return F.grid_sample(x[None].to(wide), grid[None], align_corners=False)[0]
 
 
 def paired_cosine(anchor: Tensor, others: Tensor, signs: Sequence[float], *, eps: float = 1e-8) -> Tensor:

@@ -198,6 +198,20 @@ def test_rotation_and_noise_alone(domains):
     assert (augment.additive(z) != z).any()
 
 
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_mixup_alone(layout):
+    z = clip(layout=layout)
+    perm = augment.partners(torch.rand(SHAPE[:2]))
+    partner = torch.stack([group[index] for group, index in zip(z, perm, strict=True)])
+    for mix_lam, shape in ((0.3, (1, 1)), (torch.rand(5), (5, 1)), (torch.rand(5, 4), (5, 4))):
+        weight = torch.as_tensor(mix_lam).reshape(*shape, 1, 1, 1)
+        out = augment.cross_domain_mixup(z, perm, mix_lam)
+        assert_matches(out, weight * z + (1 - weight) * partner)
+        if layout != "strided":
+            assert out.stride() == z.stride()
+    assert (augment.cross_domain_mixup(z) != z).any()
+
+
 def test_single_augmentations_are_differentiable():
     z = clip((3, 2, 2, 2, 3), dtype=torch.float64, requires_grad=True)
     noise = torch.randn_like(z)
@@ -207,32 +221,22 @@ def test_single_augmentations_are_differentiable():
         lambda z: augment.affine_rotation(z, 0.4),
         lambda z: augment.additive(z, 0.4, noise),
         lambda z: augment.difference(z, 0.4),
+        lambda z: augment.cross_domain_mixup(z, torch.tensor([[1, 0]]).expand(3, 2), 0.4),
     ):
         assert torch.autograd.gradcheck(function, (z,))
     (grad,) = torch.autograd.grad(augment.centrifugal_direct(z, 0.4, detach_statistics=True).sum(), z)
     assert_matches(grad, torch.full_like(grad, 1.4))
 
 
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_cross_domain_mixup(layout):
-    z = clip(layout=layout)
-    perm = torch.tensor([[1, 0, 3, 2]] * 4 + [[3, 2, 1, 0]])
-    for m in (torch.rand(5), torch.rand(5, 4)):
-        out = augment.cross_domain_mixup(z, perm, m)
-        share = (m[:, None].expand(5, 4) if m.dim() == 1 else m)[..., None, None, None]
-        partner = torch.stack([maps[order] for maps, order in zip(z, perm, strict=True)])
-        assert_matches(out, share * z + (1 - share) * partner)
-        assert out.stride() == z.stride()
+def test_mixup_draws_and_checks_its_partners():
+    z = clip()
     drawn = [augment.cross_domain_mixup(z, generator=torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
-    assert augment.cross_domain_mixup(z[:0]).shape == (0, *z.shape[1:])
-    with pytest.raises(ValueError, match=r"perm must be \(G, D\) = \(5, 4\), got shape \(4,\)"):
-        augment.cross_domain_mixup(z, perm[0])
-    with pytest.raises(ValueError, match=r"mix_lam must be \(G,\) or \(G, D\) = \(5, 4\), got shape \(4,\)"):
-        augment.cross_domain_mixup(z, perm, torch.rand(4))
-    with pytest.raises(ValueError, match=r"z must be \(G, D, C, H, W\), got shape \(3, 4\)"):
-        augment.cross_domain_mixup(torch.zeros(3, 4))
+    assert augment.cross_domain_mixup(z[:0]).shape == (0, *SHAPE[1:])
+    for wrong in (4, -1):  # no map of a neighbouring group
+        with pytest.raises(RuntimeError, match="index"):
+            augment.cross_domain_mixup(z, torch.full((5, 4), wrong))
 
 
 def test_a_given_centroid_is_passed_on():
@@ -285,6 +289,10 @@ def test_errors():
         augment.affine_rotation(z, "30")
     with pytest.raises(ValueError, match=r"noise must have the shape of z, \(5, 4, 3, 4, 6\), got \(5, 4, 3\)"):
         augment.additive(z, 0.5, torch.zeros(5, 4, 3))
+    with pytest.raises(ValueError, match=r"perm must be \(G, D\) = \(5, 4\), got \(4, 5\)"):
+        augment.cross_domain_mixup(z, torch.zeros(4, 5, dtype=torch.int64))
+    with pytest.raises(ValueError, match=r"mix_lam must be a number or have one for each map, \(5, 4\), got \(4,\)"):
+        augment.cross_domain_mixup(z, None, torch.rand(4))
     with pytest.raises(ValueError, match=r"u must be \(G, D\), got shape \(4,\)"):
         augment.partners(torch.rand(4))
     with pytest.raises(ValueError, match=r"component must be \(G, D\) beside eps .* got shapes \(4, 5\) and"):

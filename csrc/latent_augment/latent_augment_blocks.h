@@ -1,6 +1,6 @@
-// Block-level kernels of latent_augment and latent_augment_mix. Forward: statistics in one launch, two per channel, then
-// the transformation, in which every block finds the farthest row again from what they left. Backward: one launch, two
-// per channel. Sums over many elements are taken by `lanes` threads side by side and added up in a fixed order.
+// Block-level kernels of latent_augment and latent_augment_mix. Forward: statistics in one launch, two per channel,
+// then the transformation, in which every block finds the farthest row again from what they left. Backward: one launch,
+// two per channel. Sums over many elements are taken by `lanes` threads side by side and added up in a fixed order.
 #pragma once
 
 #include "common/strip.h"
@@ -46,7 +46,7 @@ DFOPS_HD void sum_items(Block& block, acc_t* shares, const Team& team, int64_t i
   }
 }
 
-// The first row among the largest keys of the block; `row` and `key` are what each thread has found, row -1 for nothing.
+// The first row among the largest keys of the block; `row` and `key` are what each thread has found, -1 for nothing.
 template <class Block, class Keys, class Rows>
 DFOPS_HD int64_t farthest_of(Block& block, Keys& key, Rows& row, uint64_t* most) {
   *most = block.max(key);
@@ -159,7 +159,8 @@ struct ChannelDistancesBody {
     const int64_t map = block.index() / tiles(s), channel = block.index() % tiles(s) * kChannels,
                   domain = map % s.domains, positions = s.positions();
     const Team team{kChannels, block.threads() / kChannels, s.channels_last};
-    acc_t *mean = block.template shared<acc_t>(block.threads()), *shares = block.template shared<acc_t>(block.threads());
+    acc_t* mean = block.template shared<acc_t>(block.threads());
+    acc_t* shares = block.template shared<acc_t>(block.threads());
     auto distance = block.template local<acc_t>();
     block.each([&](int thread) { distance[thread] = 0; });
     for (int64_t first = 0; first < positions; first += block.threads()) {
@@ -248,7 +249,8 @@ struct Channels {
     int64_t position, channel;
   };
   static DFOPS_HD Item item(const Sizes& s, int64_t i) {
-    const int64_t inner = s.channels_last ? packs(s) : s.positions(), outer = quotient(i, inner), rest = i - outer * inner;
+    const int64_t inner = s.channels_last ? packs(s) : s.positions();
+    const int64_t outer = quotient(i, inner), rest = i - outer * inner;
     if (s.channels_last) return {outer, rest * kPack};
     return {rest, outer * kPack};
   }
@@ -263,8 +265,8 @@ DFOPS_HD Pack<acc_t, kPack> pack_of(const F& f) {
   return values;
 }
 
-// Block (map, slice): the augmented map, and with mix_lam the mixed one. The first block of a domain writes its farthest
-// row.
+// Block (map, slice): the augmented map, and with mix_lam the mixed one. The first block of a domain writes its
+// farthest row.
 template <class scalar_t, bool kVector>
 struct TransformBody {
   using acc_t = acc_type<scalar_t>;

@@ -8,11 +8,9 @@ namespace dfops::augment {
 namespace {
 
 // Elements of a map a task takes; tasks are the same whatever the number of threads.
-constexpr int64_t kTask = 8192;
+constexpr int64_t kTask = 16384;
 
-int64_t units_a_task(const Sizes& s, int64_t elements) {
-  return min64(units_of(s), ceil_div(elements, run_of(s)));
-}
+int64_t units_a_task(const Sizes& s) { return min64(units_of(s), ceil_div(kTask, run_of(s))); }
 
 void check_partners(const DrawTensors& draws, const Sizes& s) {
   if (!draws.perm) return;
@@ -53,7 +51,7 @@ void statistics(const ForwardCall& call) {
     for (int64_t map = 0; map < s.maps(); ++map) farthest[map % s.domains].see(of_map[map].key, of_map[map].row);
   } else {
     // a slice of all rows stays in the caches until the mean is known
-    const int64_t slice = std::max<int64_t>(1024, ceil_div(4 * kTask, s.groups));
+    const int64_t slice = std::max<int64_t>(1024, ceil_div(2 * kTask, s.groups));
     const int64_t slices = ceil_div(s.map(), slice);
     std::vector<acc_t> shares(s.domains * slices * s.groups);
     torch::stable::parallel_for(0, s.domains * slices, 1, [&](int64_t begin, int64_t end) {
@@ -102,7 +100,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const ForwardCall& call) {
                                  data<int64_t>(call.hard_index),
                                  gathers.data(),
                                  call.draws.halves()};
-    const int64_t units = units_a_task(s, 2 * kTask), tasks = ceil_div(units_of(s), units);
+    const int64_t units = units_a_task(s), tasks = ceil_div(units_of(s), units);
     torch::stable::parallel_for(0, s.maps() * tasks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t first = i % tasks * units;
@@ -162,7 +160,7 @@ Tensor latent_augment_backward_cpu(const Tensor& grad, const Tensor& choice, con
                                   map_sums.data(),
                                   halves,
                                   detach_statistics};
-    const int64_t units = units_a_task(s, kTask / 2), tasks = ceil_div(units_of(s), units);
+    const int64_t units = units_a_task(s), tasks = ceil_div(units_of(s), units);
     torch::stable::parallel_for(0, s.domains * tasks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i) {
         const int64_t first = i % tasks * units;

@@ -1,5 +1,5 @@
-// CPU loops. A unit is a run of neighbouring elements of a map: the plane of a channel, or, where channels vary fastest,
-// the channels of a position.
+// CPU loops. A unit is a run of neighbouring elements of a map: the plane of a channel, or, where channels vary
+// fastest, the channels of a position.
 #pragma once
 
 #include <algorithm>
@@ -70,28 +70,33 @@ struct Term {
   const scalar_t* from;
 };
 
+// sum += the terms' values [first, first + n)
+template <class scalar_t>
+DFOPS_INLINE void add_terms(acc_type<scalar_t>* sum, const std::vector<Term<scalar_t>>& terms, int64_t first,
+                            int64_t n) {
+  for (const auto& term : terms) {
+#pragma omp simd
+    for (int64_t k = 0; k < n; ++k) sum[k] += term.factor * acc_type<scalar_t>(term.from[first + k]);
+  }
+}
+
 // out = the sum of the terms, and of others that are kept in the type that accumulates.
 template <class out_t, class scalar_t, class acc_t>
 DFOPS_CLONES void sum_terms(out_t* out, const std::vector<Term<scalar_t>>& terms, const std::vector<Term<acc_t>>& wide,
                             int64_t n) {
   constexpr int64_t kLanes = 64;
-  for (int64_t i = 0; i < n; i += kLanes, out += kLanes) {
-    acc_t sum[kLanes] = {};
-    const int64_t count = min64(kLanes, n - i);
-    const auto add = [&](const auto& term) __attribute__((always_inline)) {
-      const auto* from = term.from + i;
-      if (count == kLanes) {
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes) {
+    acc_t sum[kLanes] = {};  // of constant size, so that it stays in registers
+    add_terms(sum, terms, i, kLanes);
+    add_terms(sum, wide, i, kLanes);
 #pragma omp simd
-        for (int64_t k = 0; k < kLanes; ++k) sum[k] += term.factor * acc_t(from[k]);
-      } else {
-        for (int64_t k = 0; k < count; ++k) sum[k] += term.factor * acc_t(from[k]);
-      }
-    };
-    for (const auto& term : terms) add(term);
-    for (const auto& term : wide) add(term);
-#pragma omp simd
-    for (int64_t k = 0; k < count; ++k) out[k] = out_t(sum[k]);
+    for (int64_t k = 0; k < kLanes; ++k) out[i + k] = out_t(sum[k]);
   }
+  acc_t sum[kLanes] = {};
+  add_terms(sum, terms, i, n - i);
+  add_terms(sum, wide, i, n - i);
+  for (int64_t k = 0; i + k < n; ++k) out[i + k] = out_t(sum[k]);
 }
 
 template <class acc_t>
@@ -101,9 +106,8 @@ DFOPS_CLONES void divide_run(acc_t* to, acc_t by, int64_t n) {
 }
 
 // The sum of f(i), in one order on every machine, so that equal rows have equal distances.
-template <class acc_t, class F>
+template <class acc_t, int64_t kLanes, class F>
 DFOPS_INLINE acc_t sum_of(const F& f, int64_t n) {
-  constexpr int64_t kLanes = 16;
   acc_t lanes[kLanes] = {};
   int64_t i = 0;
   for (; i + kLanes <= n; i += kLanes)
@@ -115,10 +119,11 @@ DFOPS_INLINE acc_t sum_of(const F& f, int64_t n) {
   return lanes[0];
 }
 
-template <class scalar_t>
+// More lanes for longer rows.
+template <int64_t kLanes, class scalar_t>
 DFOPS_CLONES acc_type<scalar_t> squared_distance(const scalar_t* z, const acc_type<scalar_t>* from, int64_t n) {
   using acc_t = acc_type<scalar_t>;
-  return sum_of<acc_t>(
+  return sum_of<acc_t, kLanes>(
       [&](int64_t i) __attribute__((always_inline)) { return (acc_t(z[i]) - from[i]) * (acc_t(z[i]) - from[i]); }, n);
 }
 
@@ -134,7 +139,7 @@ DFOPS_CLONES void add_squares(acc_type<scalar_t>* to, const scalar_t* z, acc_typ
 template <class scalar_t, class S>
 DFOPS_CLONES acc_type<scalar_t> dot(S weight, const scalar_t* x, int64_t n) {
   using acc_t = acc_type<scalar_t>;
-  return sum_of<acc_t>([&](int64_t i) __attribute__((always_inline)) { return weight(i) * acc_t(x[i]); }, n);
+  return sum_of<acc_t, 16>([&](int64_t i) __attribute__((always_inline)) { return weight(i) * acc_t(x[i]); }, n);
 }
 
 // sums (H, W) = the sum over the channels of a map, each times its weight, or times 1 where `weight` is null.
@@ -177,7 +182,7 @@ void sample_statistics(acc_type<scalar_t>* centroid, acc_type<scalar_t>* shares,
   sum_terms(centroid + begin, terms, std::vector<Term<acc_t>>(), n);
   divide_run(centroid + begin, acc_t(s.groups), n);
   const acc_t* from = (given != nullptr ? given : centroid) + begin;
-  for (int64_t g = 0; g < s.groups; ++g) shares[g] = squared_distance(row(g), from, n);
+  for (int64_t g = 0; g < s.groups; ++g) shares[g] = squared_distance<64>(row(g), from, n);
 }
 
 // Channel granularity: the farthest from `from` (H, W) of the rows in one map.
@@ -190,7 +195,7 @@ Farthest farthest_channel(const scalar_t* z, const acc_type<scalar_t>* from, con
   if (s.channels_last)
     for (int64_t p = 0; p < s.positions(); ++p) add_squares(distance.data(), first + p * step, from[p], s.channels);
   else
-    for (int64_t c = 0; c < s.channels; ++c) distance[c] = squared_distance(first + c * step, from, s.positions());
+    for (int64_t c = 0; c < s.channels; ++c) distance[c] = squared_distance<16>(first + c * step, from, s.positions());
   Farthest farthest{0, number};
   for (int64_t c = 0; c < s.channels; ++c) farthest.see(distance_key(distance[c]), number + c);
   return farthest;
