@@ -20,7 +20,7 @@ TORCH = os.environ.get("DFOPS_TORCH", "torch>=2.10")
 TORCH_CUDA = os.environ.get("DFOPS_TORCH_CUDA", "torch==2.11.0")
 TORCH_OLDEST, TORCH_NEWEST, TORCH_CPU = "torch==2.10.0", "torch", "torch==2.13.0"
 BUILD = ["setuptools>=77", "ninja", "numpy"]
-PATHS = ["dfops", "dfmodels", "tests", "benchmarks", "noxfile.py", "setup.py"]
+PATHS = ["dfops", "dfmodels", "tests", "benchmarks", "docs", "noxfile.py", "setup.py"]
 
 
 def install_tree(session: nox.Session, torch: str = TORCH) -> None:

@@ -1,6 +1,9 @@
 """LSDA beyond what holds for every detector: frames, weights of every kind, and the composition that trains it."""
 
+import inspect
 import json
+import re
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
@@ -113,6 +116,22 @@ def test_folded_efficientnet_is_equal():
     with torch.no_grad():
         expected = model(clip)
         torch.testing.assert_close(fast(clip), expected, rtol=0, atol=1e-5 * expected.abs().max().item())
+
+
+def test_what_the_page_shows_runs_and_exists():
+    page = (Path(__file__).parents[2] / "docs" / "lsda.md").read_text(encoding="utf-8")
+    names = {}
+    exec(compile(re.findall(r"```python\n(.*?)```", page, re.DOTALL)[0], "docs/lsda.md", "exec"), names)
+    assert names["logits"].shape == (1, 2)
+    assert names["maps"]["CAM"][0].shape == (1, 4, 8, 8)
+    tables = page.split("## Options")[1].split("## Weights")[0]
+    options = {
+        name for row in re.findall(r"^\| (`.*?) \|", tables, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)
+    }
+    known = {field.name for field in fields(lsda.DistillationOptions)}
+    known |= set(inspect.signature(lsda.lsda).parameters)
+    assert options - {"channels"} <= known
+    assert {field.name for field in fields(lsda.DistillationOptions)} - {"mixture", "pull", "push"} <= options
 
 
 # ---------------------------------------------------------------------- weights

@@ -36,6 +36,16 @@ def test_stil_deepfakebench():
     assert rates(optimizer, schedule, 20) == [2e-4] * 20
 
 
+def test_lsda():
+    module = nn.Linear(1, 1)
+    module.bias.requires_grad_(False)
+    optimizer, schedule = recipes.lsda(module)
+    (group,) = optimizer.param_groups
+    assert group["params"] == [module.weight]
+    assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.999), 1e-8, 5e-4)
+    assert rates(optimizer, schedule, 20) == [2e-4] * 20
+
+
 @pytest.mark.parametrize("dtype", [torch.uint8, torch.float32])
 @pytest.mark.parametrize("shape", [(4, 3, 5, 6), (4, 5, 6)])
 def test_stil_augment(dtype, shape):
