@@ -13,7 +13,7 @@ from dfmodels.evaluation.scoring import ClipScore, VideoScore
 from tests.models.frame_level import FrameLevel
 from tests.models.test_detectors import SMALL, small
 
-NAMES = {"ddl": ["DFDC"], "stil": ["SIM", "TIM"]}
+NAMES = {"ddl": ["DFDC"], "lsda": ["CAM"], "stil": ["SIM", "TIM"]}
 
 
 def frames(model, seed=0):
@@ -67,7 +67,8 @@ def test_a_row_and_a_caption_for_each_kind(monkeypatch, tmp_path, name):
     model = small(name)
     figure = drawn(monkeypatch, model, video(frames(model)), tmp_path / "a.png")
     captions = [strip.get_suptitle() for strip in figure.subfigs[1:]]
-    assert captions[0].startswith("most suspicious clip, frames 1, 2, 3")
+    numbers = ", ".join(str(t + 1) for t in range(model.contract.num_frames))
+    assert captions[0].startswith(f"most suspicious clip, frames {numbers}")
     assert captions[1:] == [f"{kind}, {plots.CAPTIONS[kind]}" for kind in NAMES[name]]
 
 
