@@ -26,7 +26,8 @@ PATHS = ["dfops", "dfmodels", "tests", "benchmarks", "docs", "noxfile.py", "setu
 def install_tree(session: nox.Session, torch: str = TORCH) -> None:
     """This tree, editable, built with the torch it is tested with."""
     session.install(torch, *BUILD)
-    session.install("--no-build-isolation", "-e", ".[video,test]")
+    # named again, or pip might exchange it for the one that the newest torchvision wants
+    session.install("--no-build-isolation", torch, "-e", ".[video,test]")
 
 
 def install_wheel(session: nox.Session, torch: str) -> None:

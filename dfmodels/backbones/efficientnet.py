@@ -39,8 +39,11 @@ class EfficientNetB4(nn.Module):
         super().__init__()
         try:
             import timm
-        except ImportError as error:
-            raise ImportError(f"EfficientNet-B4 comes from timm, which cannot be imported: {error}") from error
+        except (ImportError, RuntimeError) as error:  # a torchvision for another torch raises the latter
+            raise ImportError(
+                f"EfficientNet-B4 comes from timm, which cannot be imported: {error}; it needs a torchvision that was "
+                f"built for torch {torch.__version__}: pip install --upgrade torch torchvision timm"
+            ) from error
 
         # one builds plain convolutions, the other such as pad for the size at hand; otherwise they are the same
         name = "efficientnet_b4" if padding == "fixed" else "tf_efficientnet_b4"

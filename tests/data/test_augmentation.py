@@ -8,11 +8,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torchvision.transforms import v2
+
+from dfmodels.data.augmentation import BrightnessContrast, Downscale, GroupAugmentation, Sharpen
 
 cv2 = pytest.importorskip("cv2")
-v2 = pytest.importorskip("torchvision.transforms.v2")
-
-from dfmodels.data.augmentation import BrightnessContrast, Downscale, GroupAugmentation, Sharpen  # noqa: E402
 
 HALF = 0.5 + 1e-3  # a value in the middle of two levels may be rounded either way
 

@@ -24,6 +24,7 @@ from dfmodels.data import (  # noqa: E402
     make_groups,
     read_pairs,
 )
+from dfmodels.data.augmentation import GroupAugmentation  # noqa: E402
 from dfmodels.data.groups import METHODS, REAL  # noqa: E402
 from dfmodels.detector import InputContract  # noqa: E402
 from dfmodels.video import VideoError  # noqa: E402
@@ -270,8 +271,7 @@ def test_workers_do_not_change_the_draws(miniature):
 
 
 def test_augmentation_fits(miniature):
-    augmentation = pytest.importorskip("dfmodels.data.augmentation", exc_type=ImportError)
-    data = ForgeryGroups(groups(miniature), CONTRACT, transform=augmentation.GroupAugmentation(1.0))
+    data = ForgeryGroups(groups(miniature), CONTRACT, transform=GroupAugmentation(1.0))
     plain = ForgeryGroups(groups(miniature), CONTRACT)
     assert data[0][0].shape == (5, 3, 24, 40)
     assert all(not torch.equal(a, b) for a, b in zip(data[0][0], plain[0][0], strict=True))
