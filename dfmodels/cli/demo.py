@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from dfmodels.detectors.lsda import LSDA
 
 SIZE = 64
-# detectors small enough for two CPU cores; every module of the published networks is in them
+# detectors small enough for two CPU cores; every module of the published networks is in them, but for LSDA's encoders
 OPTIONS: dict[str, dict[str, Any]] = {
     "ddl": {
         "num_frames": 8,
@@ -52,7 +52,7 @@ LEARNING_RATES = {"ddl": 1e-2, "lsda": 1e-3, "stil": 3e-3}
 TRAIN_CLIPS, HELD_OUT_CLIPS = 640, 200
 TRAIN_IDENTITIES, HELD_OUT_IDENTITIES = 320, 100
 EPOCHS, BATCH = 8, 16
-# of LSDA: pairs of people, each making two groups of a real video and its forgeries
+# of LSDA: a pair of people makes two groups of a real video and its forgeries
 TRAIN_PAIRS, HELD_OUT_PAIRS = 48, 8
 GROUP_EPOCHS, GROUP_BATCH = 25, 4
 FILM_SECONDS, FPS = 3, 25
@@ -60,7 +60,7 @@ FILM_SECONDS, FPS = 3, 25
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trained detector, how it did on people it never saw, and films of two more of them.
+    """A trained detector, how it did on people it never saw, and films of further ones.
 
     Attributes:
         films: frames (T, H, W, 3), uint8 RGB, by the name of the film.
@@ -146,7 +146,7 @@ def write_film(path: Path, frames: NDArray[np.uint8]) -> None:
 
 
 def clip_demo(name: str, seed: int) -> Outcome:
-    """Real and fake clips that differ in how they flicker."""
+    """Of a detector that tells real from fake clips by how they flicker."""
     from dfmodels.data import render_clip
 
     say(f"1/4 rendering and training on {TRAIN_CLIPS} clips of {TRAIN_IDENTITIES} rendered people")
@@ -222,11 +222,11 @@ def rendered(clips: "TalkingHeads", contract: InputContract) -> Any:
     ]
 
 
-# ---------------------------------------------------------------------- LSDA
+# ---------------------------------------------------------------------- detectors of frames, trained on groups
 
 
 def group_demo(name: str, seed: int) -> Outcome:
-    """Groups of a real face and four forgeries of it, each of which leaves traces of its own in single frames."""
+    """Of a detector of single frames, trained on groups of a real face and four forgeries that each leave a trace."""
     from dfmodels.data.miniature import render_group, write_miniature
 
     pairs = (TRAIN_PAIRS, 0, HELD_OUT_PAIRS)

@@ -65,9 +65,7 @@ def write_miniature(
     """
     if len(pairs) != len(SPLITS) or min(pairs) < 0 or sum(pairs) < 1:
         raise ValueError(f"pairs must be three counts (train, val, test), not all 0, got {pairs}")
-    for name, value, least in (("frames", frames, 1), ("size", size, 16), ("seed", seed, 0)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    _check_least(("frames", frames, 1), ("size", size, 16), ("seed", seed, 0))
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"folder must be new or empty, got {folder}")
@@ -92,6 +90,12 @@ def write_miniature(
     (folder / DEEPFAKEBENCH_FILE).write_text(json.dumps({DATASET: listing}, indent=1))
 
 
+def _check_least(*limits: tuple[str, int, int]) -> None:
+    for name, value, least in limits:
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
 def render_group(
     target: int, source: int, *, frames: int = 6, size: int = 64, seed: int = 0, fps: float = _CONFIG.fps
 ) -> dict[str, NDArray[np.uint8]]:
@@ -106,7 +110,13 @@ def render_group(
 
     Returns:
         Frames (T, H, W, 3), RGB, by REAL and the names of the manipulations.
+
+    Raises:
+        ValueError: a number out of range.
+        ImportError: OpenCV is missing.
     """
+    people = (("target", target, 0), ("source", source, 0))
+    _check_least(*people, ("frames", frames, 1), ("size", size, 16), ("seed", seed, 0))
     config = replace(_CONFIG, fps=fps)
     draws = [np.random.default_rng([_MINIATURE, seed, person]) for person in (target, source)]
     own, other = (Scene(int(rng.integers(2**62)), int(rng.integers(2**62)), size, config) for rng in draws)
