@@ -3,12 +3,16 @@
 import argparse
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import dfmodels
@@ -16,9 +20,10 @@ from dfmodels.detector import Detector, InputContract
 
 if TYPE_CHECKING:
     from dfmodels.data import TalkingHeads
+    from dfmodels.detectors.lsda import LSDA
 
 SIZE = 64
-# detectors small enough for two CPU cores; every module of the published networks is in them
+# detectors small enough for two CPU cores; every module of the published networks is in them, but for LSDA's encoders
 OPTIONS: dict[str, dict[str, Any]] = {
     "ddl": {
         "num_frames": 8,
@@ -31,6 +36,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "fusion_channels": 128,
         "gamma": 1.0,
     },
+    "lsda": {"encoder": "plain", "channels": (24, 48, 96, 96), "width": 64, "size": SIZE},
     "stil": {
         "num_frames": 8,
         "size": SIZE,
@@ -42,11 +48,27 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "preset": "deepfakebench",  # neighbouring frames, as in the clips it trains on
     },
 }
-LEARNING_RATES = {"ddl": 1e-2, "stil": 3e-3}
+LEARNING_RATES = {"ddl": 1e-2, "lsda": 1e-3, "stil": 3e-3}
 TRAIN_CLIPS, HELD_OUT_CLIPS = 640, 200
 TRAIN_IDENTITIES, HELD_OUT_IDENTITIES = 320, 100
 EPOCHS, BATCH = 8, 16
+# of LSDA: a pair of people makes two groups of a real video and its forgeries
+TRAIN_PAIRS, HELD_OUT_PAIRS = 48, 8
+GROUP_EPOCHS, GROUP_BATCH = 25, 4
 FILM_SECONDS, FPS = 3, 25
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A trained detector, how it did on people it never saw, and films of further ones.
+
+    Attributes:
+        films: frames (T, H, W, 3), uint8 RGB, by the name of the film.
+    """
+
+    model: Detector
+    result: str
+    films: dict[str, NDArray[np.uint8]]
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -59,7 +81,6 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dfmodels.cli import score
-    from dfmodels.data import render_clip
     from dfmodels.video import face_detector
 
     if options.seed < 0:
@@ -68,20 +89,16 @@ def run(options: argparse.Namespace) -> int:
     out = Path(options.out)
     out.mkdir(parents=True, exist_ok=True)
     weights = out / f"{options.model}-demo.safetensors"
-    say(f"1/4 rendering and training on {TRAIN_CLIPS} clips of {TRAIN_IDENTITIES} rendered people")
-    model = train(options.model, options.seed)
+    outcome = DEMOS[options.model](options.model, options.seed)
     dfmodels.save(
-        model, weights, data="rendered talking heads of `dfmodels demo`; for trying the tool, not for judging films"
+        outcome.model,
+        weights,
+        data="rendered talking heads of `dfmodels demo`; for trying the tool, not for judging films",
     )
 
-    say(f"2/4 testing on {HELD_OUT_CLIPS} clips of {HELD_OUT_IDENTITIES} unseen people")
-    auc, accuracy = test(model, options.seed)
-
     say("3/4 encoding an unseen real and an unseen fake film")
-    person = TRAIN_IDENTITIES + HELD_OUT_IDENTITIES
     films = []
-    for name, fake in (("real", False), ("fake", True)):
-        frames = render_clip(person + fake, options.seed, fake, num_frames=FILM_SECONDS * FPS, size=SIZE)
+    for name, frames in outcome.films.items():
         films.append(out / f"{name}.mp4")
         write_film(films[-1], frames)
 
@@ -96,7 +113,7 @@ def run(options: argparse.Namespace) -> int:
         select="largest",
         plot=out,
     )
-    print(f"\nheld-out clips: AUC {auc:.3f}, accuracy {accuracy:.3f} ({HELD_OUT_IDENTITIES} unseen people)\n")
+    print(f"\n{outcome.result}\n")
     print(score.table(scores))
     print(f"weights  {weights}")
     for film in films:
@@ -110,7 +127,44 @@ def say(step: str) -> None:
     print(step, file=sys.stderr)
 
 
-def train(name: str, seed: int) -> Detector:
+def write_film(path: Path, frames: NDArray[np.uint8]) -> None:
+    """Encode frames (T, H, W, 3), uint8 RGB, as an MP4."""
+    try:
+        import av
+    except ImportError as error:
+        raise ImportError('the demo needs PyAV: pip install "dfops[video]"') from error
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=FPS, options={"crf": "18"})
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for image in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        container.mux(stream.encode())
+
+
+# ---------------------------------------------------------------------- detectors of clips
+
+
+def clip_demo(name: str, seed: int) -> Outcome:
+    """Of a detector that tells real from fake clips by how they flicker."""
+    from dfmodels.data import render_clip
+
+    say(f"1/4 rendering and training on {TRAIN_CLIPS} clips of {TRAIN_IDENTITIES} rendered people")
+    model = train_on_clips(name, seed)
+    say(f"2/4 testing on {HELD_OUT_CLIPS} clips of {HELD_OUT_IDENTITIES} unseen people")
+    auc, accuracy = test_on_clips(model, seed)
+    person = TRAIN_IDENTITIES + HELD_OUT_IDENTITIES
+    return Outcome(
+        model,
+        f"held-out clips: AUC {auc:.3f}, accuracy {accuracy:.3f} ({HELD_OUT_IDENTITIES} unseen people)",
+        {
+            film: render_clip(person + fake, seed, fake, num_frames=FILM_SECONDS * FPS, size=SIZE)
+            for film, fake in (("real", False), ("fake", True))
+        },
+    )
+
+
+def train_on_clips(name: str, seed: int) -> Detector:
     """The small detector `name`, trained on rendered clips."""
     from dfmodels.data import TalkingHeads
     from dfmodels.training.loop import fit
@@ -140,7 +194,7 @@ def train(name: str, seed: int) -> Detector:
     return model
 
 
-def test(model: Detector, seed: int) -> tuple[float, float]:
+def test_on_clips(model: Detector, seed: int) -> tuple[float, float]:
     """AUC and accuracy on clips of people that training never saw."""
     from dfmodels.data import TalkingHeads
     from dfmodels.evaluation.metrics import accuracy, roc_auc
@@ -168,16 +222,71 @@ def rendered(clips: "TalkingHeads", contract: InputContract) -> Any:
     ]
 
 
-def write_film(path: Path, frames: NDArray[np.uint8]) -> None:
-    """Encode frames (T, H, W, 3), uint8 RGB, as an MP4."""
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError('the demo needs PyAV: pip install "dfops[video]"') from error
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "18"})
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
-        container.mux(stream.encode())
+# ---------------------------------------------------------------------- detectors of frames, trained on groups
+
+
+def group_demo(name: str, seed: int) -> Outcome:
+    """Of a detector of single frames, trained on groups of a real face and four forgeries that each leave a trace."""
+    from dfmodels.data.miniature import render_group, write_miniature
+
+    pairs = (TRAIN_PAIRS, 0, HELD_OUT_PAIRS)
+    with TemporaryDirectory() as folder:
+        say(f"1/4 rendering and training on {2 * TRAIN_PAIRS} rendered people and four forgeries of each")
+        with tqdm(total=sum(pairs), desc="rendering", unit="pair", disable=None) as bar:
+            write_miniature(folder, pairs=pairs, size=SIZE, seed=seed, progress=lambda ready, _: bar.update())
+        model = train_on_groups(name, folder, seed)
+        say(f"2/4 testing frame by frame on {2 * HELD_OUT_PAIRS} unseen people and four forgeries of each")
+        auc, accuracy, video_auc = test_on_frames(model, folder)
+    person = 2 * sum(pairs)
+    group = render_group(person, person + 1, frames=FILM_SECONDS * FPS, size=SIZE, seed=seed, fps=FPS)
+    return Outcome(
+        model,
+        f"held-out frames: AUC {auc:.3f}, accuracy {accuracy:.3f} (four in five are fake); "
+        f"videos: AUC {video_auc:.3f} ({2 * HELD_OUT_PAIRS} unseen people)",
+        {"real": group["real"], "fake": group["Deepfakes"]},
+    )
+
+
+def train_on_groups(name: str, folder: str | Path, seed: int) -> "LSDA":
+    """The small detector `name`, distilled on the training split of a miniature."""
+    from dfmodels.data import ForgeryGroups, folder_videos, make_groups, read_pairs
+    from dfmodels.detectors.lsda import LSDADistillation, lsda, make_encoder
+    from dfmodels.training.distillation import distill
+
+    torch.manual_seed(seed)
+    student = lsda(**OPTIONS[name])
+    training = LSDADistillation(student, real_encoder=make_encoder(student.config))
+    videos = folder_videos(folder, read_pairs(Path(folder, "splits", "train.json")))
+    groups = ForgeryGroups(make_groups(videos), student.contract, seed=seed)
+    steps = GROUP_EPOCHS * (len(groups) // GROUP_BATCH)
+    with tqdm(total=steps, desc="training", unit="step", disable=None) as bar:
+        distill(
+            training,
+            groups,
+            epochs=GROUP_EPOCHS,
+            batch_size=GROUP_BATCH,
+            optimizer=torch.optim.AdamW(training.parameters(), lr=LEARNING_RATES[name]),
+            seed=seed,
+            progress=lambda done, _: bar.update(),
+        )
+    return student
+
+
+def test_on_frames(model: Detector, folder: str | Path) -> tuple[float, float, float]:
+    """AUC and accuracy on the frames of the test split of a miniature, and AUC on its videos by their frames' mean."""
+    from dfmodels.data import VideoFrames, folder_videos, read_pairs
+    from dfmodels.evaluation.metrics import accuracy, roc_auc
+
+    frames = VideoFrames(folder_videos(folder, read_pairs(Path(folder, "splits", "test.json"))), model.contract)
+    labels = np.array([video.label for video in frames.videos])
+    scores = torch.cat([model.predict(images[:, None]) for images, _, _ in DataLoader(frames, 32)])
+    by_video = scores.double().reshape(len(labels), -1).numpy()  # its videos are equally long
+    frame_labels = labels.repeat(by_video.shape[1])
+    return (
+        roc_auc(frame_labels, by_video.ravel()),
+        accuracy(frame_labels, by_video.ravel()),
+        roc_auc(labels, by_video.mean(1)),
+    )
+
+
+DEMOS: dict[str, Callable[[str, int], Outcome]] = {"ddl": clip_demo, "lsda": group_demo, "stil": clip_demo}

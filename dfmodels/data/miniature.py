@@ -12,7 +12,7 @@ leaves traces of its own kind within single frames:
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,13 @@ _MINIATURE = 110  # stream of random numbers, beside those of the talking heads
 
 
 def write_miniature(
-    folder: str | Path, *, pairs: tuple[int, int, int] = (24, 3, 8), frames: int = 6, size: int = 64, seed: int = 0
+    folder: str | Path,
+    *,
+    pairs: tuple[int, int, int] = (24, 3, 8),
+    frames: int = 6,
+    size: int = 64,
+    seed: int = 0,
+    progress: Callable[[int, int], object] | None = None,
 ) -> None:
     """Render a data set in the folder layout of FaceForensics++, with what trains and tests on it.
 
@@ -51,6 +57,7 @@ def write_miniature(
         frames: frames of a video.
         size: H and W, at least 16.
         seed: other seeds show other people.
+        progress: called with the number of pairs ready and the number of pairs.
 
     Raises:
         ValueError: a count out of range, or a folder that holds something.
@@ -58,9 +65,7 @@ def write_miniature(
     """
     if len(pairs) != len(SPLITS) or min(pairs) < 0 or sum(pairs) < 1:
         raise ValueError(f"pairs must be three counts (train, val, test), not all 0, got {pairs}")
-    for name, value, least in (("frames", frames, 1), ("size", size, 16), ("seed", seed, 0)):
-        if value < least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
+    _check_least(("frames", frames, 1), ("size", size, 16), ("seed", seed, 0))
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ValueError(f"folder must be new or empty, got {folder}")
@@ -72,17 +77,60 @@ def write_miniature(
         numbers = [(first + 2 * n, first + 2 * n + 1) for n in range(count)]
         first += 2 * count
         for pair in numbers:
-            draws = [np.random.default_rng([_MINIATURE, seed, number]) for number in pair]
-            scenes = [Scene(int(rng.integers(2**62)), int(rng.integers(2**62)), size, _CONFIG) for rng in draws]
-            for a, b in ((0, 1), (1, 0)):
-                clips = _real_and_fakes(scenes[a], scenes[b], frames, draws[a])
+            for target, source in (pair, pair[::-1]):
+                clips = render_group(target, source, frames=frames, size=size, seed=seed)
                 for label, method in LABELS.items():
-                    video = f"{pair[a]:03d}" if method == REAL else f"{pair[a]:03d}_{pair[b]:03d}"
+                    video = f"{target:03d}" if method == REAL else f"{target:03d}_{source:03d}"
                     files = _write_frames(folder, video_folder(method, video, COMPRESSION, FRAMES), clips[method])
                     listing[label][split][COMPRESSION][video] = {"label": label, "frames": files}
+            if progress is not None:
+                progress(pair[1] // 2 + 1, sum(pairs))
         names = [[f"{a:03d}", f"{b:03d}"] for a, b in numbers]
         (folder / "splits" / f"{split}.json").write_text(json.dumps(names, indent=2))
     (folder / DEEPFAKEBENCH_FILE).write_text(json.dumps({DATASET: listing}, indent=1))
+
+
+def _check_least(*limits: tuple[str, int, int]) -> None:
+    for name, value, least in limits:
+        if value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def render_group(
+    target: int, source: int, *, frames: int = 6, size: int = 64, seed: int = 0, fps: float = _CONFIG.fps
+) -> dict[str, NDArray[np.uint8]]:
+    """Render a recording of one person, and what each manipulation with another one makes of it.
+
+    Args:
+        target, source: numbers of these people; below 2 * sum(pairs) they are those of the miniature of this seed.
+        frames: T.
+        size: H and W.
+        seed: other seeds show other people.
+        fps: frames per second.
+
+    Returns:
+        Frames (T, H, W, 3), RGB, by REAL and the names of the manipulations.
+
+    Raises:
+        ValueError: a number out of range.
+        ImportError: OpenCV is missing.
+    """
+    people = (("target", target, 0), ("source", source, 0))
+    _check_least(*people, ("frames", frames, 1), ("size", size, 16), ("seed", seed, 0))
+    config = replace(_CONFIG, fps=fps)
+    draws = [np.random.default_rng([_MINIATURE, seed, person]) for person in (target, source)]
+    own, other = (Scene(int(rng.integers(2**62)), int(rng.integers(2**62)), size, config) for rng in draws)
+    motion, guide = own.motion(frames), other.motion(frames)
+    expression = ("blink", "gaze_x", "gaze_y", "mouth", "smile", "brows")
+    mimicry = replace(motion, **{name: getattr(guide, name) for name in expression})
+    mouthing = replace(motion, mouth=guide.mouth, smile=guide.smile)
+    return {
+        REAL: own.render(False, frames),
+        "Deepfakes": own.render(False, frames, alter=_deepfakes(own, other, draws[0])),
+        "Face2Face": own.render(False, frames, motion=mimicry, alter=_face2face(own)),
+        "FaceSwap": own.render(False, frames, alter=_faceswap(own, other, draws[0])),
+        "NeuralTextures": own.render(False, frames, motion=mouthing, alter=_neural_textures(own)),
+    }
 
 
 def _write_frames(root: Path, folder: Path, clip: NDArray[np.uint8]) -> list[str]:
@@ -95,24 +143,6 @@ def _write_frames(root: Path, folder: Path, clip: NDArray[np.uint8]) -> list[str
         load_cv2().imencode(".png", frame[..., ::-1])[1].tofile(root / file)
         files.append(file.as_posix())
     return files
-
-
-def _real_and_fakes(
-    target: Scene, source: Scene, num_frames: int, rng: np.random.Generator
-) -> Mapping[str, NDArray[np.uint8]]:
-    """Clip of the target, and of each manipulation that puts the source into it, by method."""
-    own, other = target.motion(num_frames), source.motion(num_frames)
-    expression = ("blink", "gaze_x", "gaze_y", "mouth", "smile", "brows")
-    mimicry = replace(own, **{name: getattr(other, name) for name in expression})
-    mouthing = replace(own, mouth=other.mouth, smile=other.smile)
-    render = target.render
-    return {
-        REAL: render(False, num_frames),
-        "Deepfakes": render(False, num_frames, alter=_deepfakes(target, source, rng)),
-        "Face2Face": render(False, num_frames, motion=mimicry, alter=_face2face(target)),
-        "FaceSwap": render(False, num_frames, alter=_faceswap(target, source, rng)),
-        "NeuralTextures": render(False, num_frames, motion=mouthing, alter=_neural_textures(target)),
-    }
 
 
 def _blurred(scene: Scene, face: Array, radius: float) -> Array:

@@ -9,7 +9,7 @@ cv2 = pytest.importorskip("cv2")
 
 from dfmodels.data import deepfakebench_videos, folder_videos, make_groups, read_pairs, write_miniature  # noqa: E402
 from dfmodels.data.groups import METHODS  # noqa: E402
-from dfmodels.data.miniature import SPLITS  # noqa: E402
+from dfmodels.data.miniature import SPLITS, render_group  # noqa: E402
 
 
 def read(video):
@@ -101,6 +101,39 @@ def test_arguments_decide_every_pixel(miniature, tmp_path):
     path = written[0]
     assert (tmp_path / "other" / path).read_bytes() != (miniature / path).read_bytes()
     assert read_pairs(tmp_path / "other" / "splits" / "test.json") == []
+
+
+def test_a_group_by_itself(clips):
+    group = render_group(1, 0, frames=4, seed=3)
+    assert list(group) == ["real", *METHODS]
+    for written, rendered in zip(clips[1], group.values(), strict=True):
+        np.testing.assert_array_equal(written[..., ::-1], rendered)
+    film = render_group(1, 0, frames=2, seed=3, fps=25)
+    for method, frames in film.items():
+        np.testing.assert_array_equal(frames[0], group[method][0])
+        # 40 ms move a face less than half a second does
+        steps = [np.abs(np.diff(c[:2].astype(int), axis=0)).mean() for c in (frames, group[method])]
+        assert 0 < steps[0] < steps[1], method
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"target": -1}, "target must be at least 0, got -1"),
+        ({"source": -1}, "source must be at least 0, got -1"),
+        ({"frames": 0}, "frames must be at least 1, got 0"),
+        ({"fps": 0}, "fps must be positive, got 0"),
+    ],
+)
+def test_argument_errors_of_a_group(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        render_group(**{"target": 0, "source": 1, **arguments})
+
+
+def test_progress(tmp_path):
+    calls = []
+    write_miniature(tmp_path, pairs=(1, 0, 2), frames=1, size=16, progress=lambda *done: calls.append(done))
+    assert calls == [(1, 3), (2, 3), (3, 3)]
 
 
 @pytest.mark.parametrize(
