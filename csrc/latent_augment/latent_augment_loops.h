@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "common/gather.h"
+#include "feature_mixup/feature_mixup.h"
 #include "latent_augment/latent_augment.h"
 
 namespace dfops::augment {
@@ -34,14 +35,6 @@ DFOPS_CLONES void move_run(scalar_t* out, const scalar_t* z, S scale, X x, Y y, 
   using acc_t = acc_type<scalar_t>;
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) out[i] = scalar_t(acc_t(z[i]) + scale(i) * (x(i) - y(i)));
-}
-
-template <class scalar_t>
-DFOPS_CLONES void mix_run(scalar_t* out, const scalar_t* z, const scalar_t* other, acc_type<scalar_t> weight,
-                          int64_t n) {
-  using acc_t = acc_type<scalar_t>;
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) out[i] = scalar_t(weight * acc_t(z[i]) + (1 - weight) * acc_t(other[i]));
 }
 
 // to = scale * x
@@ -266,7 +259,7 @@ struct Forward {
         std::copy_n(own + at, n, run);
       else if (id != kRotate)
         with_scale(scale, s, u, [&](auto by) { move(run, own + at, by, id, map, u, n); });
-      if (halves == 2) mix_run(run + s.steps(2).half, own + at, partner + at, mix, n);
+      if (halves == 2) mixup::blend_range(run + s.steps(2).half, own + at, partner + at, mix, n);
     }
   }
 
