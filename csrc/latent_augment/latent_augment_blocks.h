@@ -5,6 +5,7 @@
 
 #include <type_traits>
 
+#include "common/blocks.h"
 #include "common/strip.h"
 #include "latent_augment/latent_augment.h"
 
@@ -222,21 +223,18 @@ struct Channels {
 
   template <class T>
   DFOPS_HD pack_t load(const T* from) const {
-    pack_t values{};
     if constexpr (kVector && sizeof(T) == sizeof(scalar_t)) {
-      const auto pack = *reinterpret_cast<const Pack<T, kPack>*>(from);
-      for (int k = 0; k < kPack; ++k) values.values[k] = acc_t(pack.values[k]);
+      return load_pack<acc_t, T, kPack>(from);
     } else {
+      pack_t values{};
       for (int k = 0; k < kPack; ++k)
         if (k < count) values.values[k] = acc_t(from[k * step]);
+      return values;
     }
-    return values;
   }
   DFOPS_HD void store(scalar_t* to, const pack_t& values) const {
     if constexpr (kVector) {
-      Pack<scalar_t, kPack> pack;
-      for (int k = 0; k < kPack; ++k) pack.values[k] = scalar_t(values.values[k]);
-      *reinterpret_cast<Pack<scalar_t, kPack>*>(to) = pack;
+      store_pack<scalar_t, acc_t, kPack>(to, values);
     } else {
       for (int k = 0; k < kPack; ++k)
         if (k < count) to[k * step] = scalar_t(values.values[k]);
