@@ -41,3 +41,8 @@ def random_clip(
     generator = torch.Generator().manual_seed(seed)
     values = torch.randn(shape, generator=generator, dtype=torch.float64).to(device=device, dtype=dtype)
     return lay_out(values, layout).requires_grad_(requires_grad)
+
+
+def random_maps(shape, *, requires_grad=False, **options) -> Tensor:
+    """`random_clip` for maps (N, C, H, W)."""
+    return random_clip((shape[0], 1, *shape[1:]), **options)[:, 0].requires_grad_(requires_grad)

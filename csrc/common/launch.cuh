@@ -6,6 +6,9 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
 
+#include <algorithm>
+#include <vector>
+
 #include "common/portable.h"
 #include "common/tensor.h"
 
@@ -124,6 +127,13 @@ void launch(const Tensor& on, int64_t blocks, int threads, int64_t shared_bytes,
     STD_CUDA_CHECK(cudaFuncSetAttribute(block_kernel<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
   block_kernel<<<unsigned(blocks), threads, size_t(shared_bytes), static_cast<cudaStream_t>(stream)>>>(body);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
+}
+
+// Whether 16 bytes at a time can be moved from or to the first of a tensor's elements, as in any fresh allocation.
+inline bool aligned(const Tensor& tensor) { return (reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) & 15) == 0; }
+
+inline bool aligned(const std::vector<Tensor>& tensors) {
+  return std::all_of(tensors.begin(), tensors.end(), [](const Tensor& tensor) { return aligned(tensor); });
 }
 
 // Bounded grid of a grid-stride loop. The bound is a constant, so that reductions over blocks have one order anywhere.

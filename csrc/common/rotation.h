@@ -24,21 +24,6 @@ struct Rotation {
     return {in_pixels(x * sine + y * cosine, height), in_pixels(x * cosine - y * sine, width)};
   }
 
-  // The four pixels around a source, as offsets into a (height, width) plane; weight 0 at offset 0 for those outside.
-  struct Taps {
-    int64_t offset[4];
-    acc_t weight[4];
-  };
-
-  DFOPS_HD Taps taps(int64_t row, int64_t col) const {
-    Taps result{};
-    around(source(row, col), [&](int k, int64_t offset, acc_t by_row, acc_t by_col) {
-      result.offset[k] = offset;
-      result.weight[k] = by_row * by_col;
-    });
-    return result;
-  }
-
   // Calls f(k, offset, by_row, by_col) for those of the four pixels around a point that lie in the map; the weight of
   // a pixel is by_row * by_col, and k is 2 * (is it the lower row) + (is it the right column).
   template <class F>

@@ -2,13 +2,10 @@
 // so that a frame comes from memory once: what neighbours read of it, and the next step again, is in the caches.
 #pragma once
 
+#include "common/blocks.h"
 #include "directional_difference/directional_difference.h"
-#include "strip_pool/strip_pool_blocks.h"
 
 namespace dfops::directional {
-
-using strip::load_pack;
-using strip::store_pack;
 
 // Passed to kernels by value. `lanes` threads side by side hold neighbouring packs of channels where channels vary
 // fastest, else packs lie along the rows of one channel; `groups` such threads take different places. The blocks of one
@@ -129,7 +126,7 @@ struct BackwardBody {
   Plan plan;
 
   static int64_t shared_bytes(int threads) {
-    return strip::in_units_of_16(kTapsAtOnce * threads * kPack, sizeof(acc_type<scalar_t>));
+    return in_units_of_16(kTapsAtOnce * threads * kPack, sizeof(acc_type<scalar_t>));
   }
 
   template <class Block>

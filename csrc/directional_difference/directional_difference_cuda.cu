@@ -13,11 +13,6 @@ constexpr int kThreads = 256;
 template <class scalar_t>
 constexpr int kPackOf = 16 / sizeof(scalar_t);
 
-bool aligned(const Tensor& a, const Tensor& b) {
-  const auto bits = reinterpret_cast<uintptr_t>(a.const_data_ptr()) | reinterpret_cast<uintptr_t>(b.const_data_ptr());
-  return (bits & 15) == 0;
-}
-
 template <class scalar_t, int kPack, int kTaps>
 void launch_forward(const Planes& planes, const Tensor& out, const Tensor& x, const Tensor& weight) {
   const Plan plan(planes, weight.size(1), kPack, kThreads);
@@ -40,7 +35,7 @@ Tensor directional_difference_cuda(const Tensor& x, const Tensor& weight, int64_
     using scalar_t = decltype(zero);
     constexpr int kPack = kPackOf<scalar_t>;
     const bool three = weight.size(1) == 3;
-    if (packs(planes, kPack) && aligned(out, xs))
+    if (packs(planes, kPack) && aligned(out) && aligned(xs))
       three ? launch_forward<scalar_t, kPack, 3>(planes, out, xs, ws)
             : launch_forward<scalar_t, kPack, 0>(planes, out, xs, ws);
     else
@@ -69,7 +64,7 @@ void launch_backward(const Planes& planes, const Tensor* grad_x, const Tensor* g
               data<scalar_t>(grad), data<scalar_t>(x), data<scalar_t>(weight), plan});
   if (partial)
     launch(x, grid_for(numel, kThreads), kThreads, 0,
-           strip::TotalBody<scalar_t>{mutable_data<scalar_t>(*grad_weight), data<acc_t>(*partial), slices, numel});
+           TotalBody<scalar_t>{mutable_data<scalar_t>(*grad_weight), data<acc_t>(*partial), slices, numel});
 }
 
 std::tuple<Tensor, Tensor> directional_difference_backward_cuda(const Tensor& grad, const Tensor& x,
@@ -92,7 +87,7 @@ std::tuple<Tensor, Tensor> directional_difference_backward_cuda(const Tensor& gr
     constexpr int kPack = kPackOf<scalar_t>;
     const bool three = weight.size(1) == 3;
     // fresh allocations are aligned; the inputs decide
-    if (packs(planes, kPack) && aligned(gs, xs))
+    if (packs(planes, kPack) && aligned(gs) && aligned(xs))
       three ? launch_backward<scalar_t, kPack, 3>(planes, to_x, to_weight, gs, xs, ws)
             : launch_backward<scalar_t, kPack, 0>(planes, to_x, to_weight, gs, xs, ws);
     else

@@ -1,13 +1,10 @@
 // Block-level kernels of feature_mixup.
 #pragma once
 
+#include "common/blocks.h"
 #include "common/index.h"
-#include "strip_pool/strip_pool_blocks.h"
 
 namespace dfops::mixup {
-
-using strip::load_pack;
-using strip::store_pack;
 
 // Block index = slice * rows + row; a thread takes one pack of its row, whose length is a multiple of kPack.
 template <class scalar_t, int kPack>
@@ -46,7 +43,7 @@ struct BackwardBody {
   const acc_type<scalar_t>* lam;
   int64_t rows, row;
 
-  static int64_t shared_bytes(int threads) { return strip::in_units_of_16(threads, sizeof(int)); }
+  static int64_t shared_bytes(int threads) { return in_units_of_16(threads, sizeof(int)); }
 
   template <class Block>
   DFOPS_HD void operator()(Block& block) const {

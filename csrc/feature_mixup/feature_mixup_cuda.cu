@@ -10,9 +10,7 @@ constexpr int kThreads = 256;
 // 16 bytes at a time where every row begins at a multiple of them; fresh allocations do.
 template <class scalar_t>
 bool packs(int64_t row, const Tensor& a, const Tensor* b) {
-  const auto bits = reinterpret_cast<uintptr_t>(a.const_data_ptr()) |
-                    (b ? reinterpret_cast<uintptr_t>(b->const_data_ptr()) : 0);
-  return (bits & 15) == 0 && row % int64_t(16 / sizeof(scalar_t)) == 0;
+  return aligned(a) && (!b || aligned(*b)) && row % int64_t(16 / sizeof(scalar_t)) == 0;
 }
 
 template <class scalar_t, int kPack>
@@ -53,7 +51,7 @@ void launch_backward(const Tensor* grad_x, const Tensor* grad_lam, const Tensor&
               row});
   if (partial)
     launch(grad, grid_for(rows, kThreads), kThreads, 0,
-           strip::TotalBody<acc_t>{mutable_data<acc_t>(*grad_lam), data<acc_t>(*partial), slices, rows});
+           TotalBody<acc_t>{mutable_data<acc_t>(*grad_lam), data<acc_t>(*partial), slices, rows});
 }
 
 std::tuple<Tensor, Tensor> feature_mixup_backward_cuda(const Tensor& grad, const std::optional<Tensor>& x,

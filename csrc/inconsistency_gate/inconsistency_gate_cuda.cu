@@ -8,11 +8,6 @@ namespace {
 
 constexpr int kThreads = 256;
 
-bool aligned16(const void* a, const void* b, const void* c, const void* d) {
-  return ((reinterpret_cast<uintptr_t>(a) | reinterpret_cast<uintptr_t>(b) | reinterpret_cast<uintptr_t>(c) |
-           reinterpret_cast<uintptr_t>(d)) & 15) == 0;
-}
-
 template <class acc_t>
 const acc_t* gamma_pointer(const std::optional<Tensor>& gamma) {
   return gamma ? data<acc_t>(*gamma) : nullptr;
@@ -35,7 +30,7 @@ Tensor inconsistency_gate_cuda(const Tensor& x, const Tensor& vertical, const Te
   const auto acc = in_accumulate_type_of(gamma, x);
   dispatch(x, "inconsistency_gate", [&](auto zero) {
     using scalar_t = decltype(zero);
-    if (aligned16(out.const_data_ptr(), xs.const_data_ptr(), vs.const_data_ptr(), hs.const_data_ptr()))
+    if (aligned({out, xs, vs, hs}))
       launch_forward<scalar_t, 16 / sizeof(scalar_t)>(out, xs, vs, hs, acc, scale);
     else
       launch_forward<scalar_t, 1>(out, xs, vs, hs, acc, scale);
@@ -74,7 +69,7 @@ std::tuple<Tensor, Tensor, Tensor, Tensor> inconsistency_gate_backward_cuda(cons
   dispatch(x, "inconsistency_gate_backward", [&](auto zero) {
     using scalar_t = decltype(zero);
     // fresh allocations are aligned; the inputs decide
-    if (aligned16(gs.const_data_ptr(), xs.const_data_ptr(), vs.const_data_ptr(), hs.const_data_ptr()))
+    if (aligned({gs, xs, vs, hs}))
       launch_backward<scalar_t, 16 / sizeof(scalar_t)>(grad_x, grad_v, grad_h, grad_gamma, gs, xs, vs, hs, acc, scale);
     else
       launch_backward<scalar_t, 1>(grad_x, grad_v, grad_h, grad_gamma, gs, xs, vs, hs, acc, scale);

@@ -3,6 +3,9 @@
 // two per channel. Sums over many elements are taken by `lanes` threads side by side and added up in a fixed order.
 #pragma once
 
+#include <type_traits>
+
+#include "common/blocks.h"
 #include "common/strip.h"
 #include "latent_augment/latent_augment.h"
 
@@ -220,21 +223,18 @@ struct Channels {
 
   template <class T>
   DFOPS_HD pack_t load(const T* from) const {
-    pack_t values{};
     if constexpr (kVector && sizeof(T) == sizeof(scalar_t)) {
-      const auto pack = *reinterpret_cast<const Pack<T, kPack>*>(from);
-      for (int k = 0; k < kPack; ++k) values.values[k] = acc_t(pack.values[k]);
+      return load_pack<acc_t, T, kPack>(from);
     } else {
+      pack_t values{};
       for (int k = 0; k < kPack; ++k)
         if (k < count) values.values[k] = acc_t(from[k * step]);
+      return values;
     }
-    return values;
   }
   DFOPS_HD void store(scalar_t* to, const pack_t& values) const {
     if constexpr (kVector) {
-      Pack<scalar_t, kPack> pack;
-      for (int k = 0; k < kPack; ++k) pack.values[k] = scalar_t(values.values[k]);
-      *reinterpret_cast<Pack<scalar_t, kPack>*>(to) = pack;
+      store_pack<scalar_t, acc_t, kPack>(to, values);
     } else {
       for (int k = 0; k < kPack; ++k)
         if (k < count) to[k * step] = scalar_t(values.values[k]);
@@ -263,6 +263,12 @@ DFOPS_HD Pack<acc_t, kPack> pack_of(const F& f) {
   Pack<acc_t, kPack> values;
   for (int k = 0; k < kPack; ++k) values.values[k] = f(k);
   return values;
+}
+
+// to += factor * values, the factor of any arithmetic type.
+template <class acc_t, int kPack>
+DFOPS_HD void add(Pack<acc_t, kPack>& to, std::common_type_t<acc_t> factor, const Pack<acc_t, kPack>& values) {
+  for (int k = 0; k < kPack; ++k) to.values[k] += factor * values.values[k];
 }
 
 // Block (map, slice): the augmented map, and with mix_lam the mixed one. The first block of a domain writes its
@@ -380,14 +386,12 @@ struct TransformBody {
     const Steps from = s.steps(1);
     const Rotation<acc_t> rotation(draws.angle[map], s.height, s.width);
     const int64_t y = quotient(item.position, s.width);
-    const auto taps = rotation.taps(y, item.position - y * s.width);
     pack_t sum{};
-    for (int tap = 0; tap < 4; ++tap) {
-      if (taps.weight[tap] == 0) continue;
-      const pack_t value =
-          channels.load(z + map * from.map + taps.offset[tap] * from.position + item.channel * from.channel);
-      for (int k = 0; k < channels_t::kPack; ++k) sum.values[k] += taps.weight[tap] * value.values[k];
-    }
+    rotation.around(rotation.source(y, item.position - y * s.width),
+                    [&](int, int64_t offset, acc_t by_row, acc_t by_col) {
+                      const int64_t at = offset * from.position + item.channel * from.channel;
+                      add(sum, by_row * by_col, channels.load(z + map * from.map + at));
+                    });
     return sum;
   }
 };
@@ -449,10 +453,6 @@ struct BackwardBody {
       for (int64_t g = team.lane(thread); g < s.groups; g += team.lanes)
         write(g, domain, item, sums + team.item(thread), block.threads());
     });
-  }
-
-  static DFOPS_HD void add(pack_t& to, acc_t factor, const pack_t& values) {
-    for (int k = 0; k < channels_t::kPack; ++k) to.values[k] += factor * values.values[k];
   }
 
   DFOPS_HD const scalar_t* grad_at(int64_t map, int64_t position, int64_t channel) const {

@@ -11,8 +11,6 @@ namespace {
 // The elements of a slice of a domain's rows, the most slices, and the most blocks that share the maps.
 constexpr int64_t kSlice = 1024, kMostSlices = 32, kMostBlocks = 1 << 15;
 
-bool aligned(const Tensor& tensor) { return (reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) & 15) == 0; }
-
 template <class scalar_t>
 bool packs(const Sizes& s) {
   return s.channels_last && s.channels % Channels<scalar_t, true>::kPack == 0;

@@ -5,6 +5,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "common/gather.h"
+#include "feature_mixup/feature_mixup.h"
 #include "latent_augment/latent_augment.h"
 
 namespace dfops::augment {
@@ -35,14 +37,6 @@ DFOPS_CLONES void move_run(scalar_t* out, const scalar_t* z, S scale, X x, Y y, 
   for (int64_t i = 0; i < n; ++i) out[i] = scalar_t(acc_t(z[i]) + scale(i) * (x(i) - y(i)));
 }
 
-template <class scalar_t>
-DFOPS_CLONES void mix_run(scalar_t* out, const scalar_t* z, const scalar_t* other, acc_type<scalar_t> weight,
-                          int64_t n) {
-  using acc_t = acc_type<scalar_t>;
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) out[i] = scalar_t(weight * acc_t(z[i]) + (1 - weight) * acc_t(other[i]));
-}
-
 // to = scale * x
 template <class acc_t, class S, class X>
 DFOPS_CLONES void scale_run(acc_t* to, S scale, X x, int64_t n) {
@@ -55,12 +49,6 @@ template <class acc_t, class S, class X>
 DFOPS_CLONES void add_run(acc_t* to, S scale, X x, int64_t n) {
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) to[i] += scale(i) * x(i);
-}
-
-template <class scalar_t>
-DFOPS_CLONES void store_run(scalar_t* out, const acc_type<scalar_t>* from, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) out[i] = scalar_t(from[i]);
 }
 
 // A summand of many values: factor * from.
@@ -201,89 +189,29 @@ Farthest farthest_channel(const scalar_t* z, const acc_type<scalar_t>* from, con
   return farthest;
 }
 
-// Weighted reads of other positions, for every position of a map.
-template <class acc_t>
-class Gather {
- public:
-  struct Read {
-    int64_t position;
-    acc_t weight;
-  };
-
-  Gather() = default;
-  // What rotation reads, or, `adjoint`, what reads each position.
-  Gather(acc_t angle, const Sizes& s, bool adjoint) {
-    const Rotation<acc_t> rotation(angle, s.height, s.width);
-    for (int64_t row = 0; row < s.height; ++row)
-      for (int64_t col = 0; col < s.width; ++col) {
-        if (adjoint) {
-          rotation.readers(row, col, [&](int64_t position, acc_t weight) { reads_.push_back({position, weight}); });
-        } else {
-          const auto taps = rotation.taps(row, col);
-          for (int k = 0; k < 4; ++k)
-            if (taps.weight[k] != 0) reads_.push_back({taps.offset[k], taps.weight[k]});
-        }
-        end_.push_back(int64_t(reads_.size()));
-      }
-  }
-
-  template <class F>
-  DFOPS_INLINE void each(int64_t position, const F& f) const {
-    for (int64_t i = position == 0 ? 0 : end_[position - 1]; i < end_[position]; ++i) f(reads_[i]);
-  }
-
-  // Units [begin, end) of a map: to = what `from` has at the positions read, times their weights. `to` holds the units
-  // one after another; `from` is the whole map, its units `step` apart.
-  template <class scalar_t>
-  void apply(acc_t* to, const scalar_t* from, int64_t step, const Sizes& s, int64_t begin, int64_t end) const {
-    if (s.channels_last) {
-      for (int64_t p = begin; p < end; ++p, to += s.channels) {
-        std::fill_n(to, s.channels, acc_t(0));
-        each(p, [&](const Read& read) {
-          add_run(to, Same<acc_t>{read.weight}, Run<scalar_t>{from + read.position * step}, s.channels);
-        });
-      }
-      return;
-    }
-    // a few channels at a time with channels fastest, so that neighbours are read alike
-    const int64_t positions = s.positions();
-    std::vector<acc_t> tile(2 * positions * kLanes);
-    for (int64_t c = begin; c < end; c += kLanes, to += kLanes * positions) {
-      const int64_t lanes = min64(kLanes, end - c);
-      for (int64_t k = 0; k < lanes; ++k)
-        for (int64_t p = 0; p < positions; ++p) tile[p * kLanes + k] = acc_t(from[(c + k) * step + p]);
-      acc_t* turned = tile.data() + positions * kLanes;
-      apply_lanes(turned, tile.data(), positions);
-      for (int64_t k = 0; k < lanes; ++k)
-        for (int64_t p = 0; p < positions; ++p) to[k * positions + p] = turned[p * kLanes + k];
-    }
-  }
-
- private:
-  static constexpr int64_t kLanes = 16;
-
-  DFOPS_CLONES void apply_lanes(acc_t* to, const acc_t* from, int64_t positions) const {
-    const Read* read = reads_.data();
-    for (int64_t p = 0; p < positions; ++p) {
-      acc_t sum[kLanes] = {};
-      for (const Read* end = reads_.data() + end_[p]; read < end; ++read) {
-#pragma omp simd
-        for (int64_t k = 0; k < kLanes; ++k) sum[k] += read->weight * from[read->position * kLanes + k];
-      }
-      for (int64_t k = 0; k < kLanes; ++k) to[p * kLanes + k] = sum[k];
-    }
-  }
-
-  std::vector<int64_t> end_;
-  std::vector<Read> reads_;
-};
-
-// Maps [begin, end): the gather of each that is rotated.
+// Maps [begin, end): what each that is rotated reads, or, `adjoint`, what reads its positions.
 template <class acc_t>
 void gather_range(std::vector<Gather<acc_t>>& gathers, const Draws<acc_t>& draws, const Sizes& s, bool adjoint,
                   int64_t begin, int64_t end) {
-  for (int64_t map = begin; map < end; ++map)
-    if (draws.transform(s, map) == kRotate) gathers[map] = Gather<acc_t>(draws.angle[map], s, adjoint);
+  for (int64_t map = begin; map < end; ++map) {
+    if (draws.transform(s, map) != kRotate) continue;
+    const Rotation<acc_t> rotation(draws.angle[map], s.height, s.width);
+    gathers[map].collect(s.height, s.width, [&](int64_t row, int64_t col, const auto& add) {
+      rotation.around(rotation.source(row, col),
+                      [&](int, int64_t offset, acc_t by_row, acc_t by_col) { add(offset, by_row * by_col); });
+    });
+    if (adjoint) gathers[map].transpose();
+  }
+}
+
+// Units [begin, end) of a map, `to` the first of them, `from` the first of the map.
+template <class out_t, class scalar_t>
+void gather_units(out_t* to, int64_t to_step, const scalar_t* from, int64_t from_step,
+                  const Gather<acc_type<scalar_t>>& gather, const Sizes& s, int64_t begin, int64_t end) {
+  if (s.channels_last)
+    gather_positions(to, to_step, from, from_step, s.channels, gather, begin, end);
+  else
+    gather_planes(to, from + begin * from_step, end - begin, gather);
 }
 
 // Draws that may differ from channel to channel, for the loops over a unit: f(the run's value or values).
@@ -318,23 +246,20 @@ struct Forward {
     const acc_t mix = halves == 2 ? draws.mix_weight(s, map) : 0;
     const scalar_t* partner =
         halves == 2 ? z + (map - domain + draws.partner(s, map)) * s.map() : nullptr;
-    std::vector<acc_t> scale, turned;
+    std::vector<acc_t> scale;
     if (id == kRotate) {
-      turned.resize((end - begin) * run_of(s));
-      gathers[map].apply(turned.data(), own, run_of(s), s, begin, end);
+      gather_units(to + begin * to_step, to_step, own, run_of(s), gathers[map], s, begin, end);
     } else if (id != kCopy) {
       for (int64_t c = 0; c < (s.per_channel ? s.channels : 1); ++c) scale.push_back(draws.scale(s, id, map, c));
     }
     for (int64_t u = begin; u < begin + units; ++u) {
       const int64_t at = u * run_of(s);
       scalar_t* run = to + u * to_step;
-      if (id == kRotate)
-        store_run(run, turned.data() + (u - begin) * run_of(s), n);
-      else if (id == kCopy)
+      if (id == kCopy)
         std::copy_n(own + at, n, run);
-      else
+      else if (id != kRotate)
         with_scale(scale, s, u, [&](auto by) { move(run, own + at, by, id, map, u, n); });
-      if (halves == 2) mix_run(run + s.steps(2).half, own + at, partner + at, mix, n);
+      if (halves == 2) mixup::blend_range(run + s.steps(2).half, own + at, partner + at, mix, n);
     }
   }
 
@@ -463,7 +388,7 @@ struct Backward {
     const Sizes& s = sizes;
     const int64_t run = run_of(s), group = map / s.domains, hard_row = hard_index[map % s.domains];
     if (id == kRotate) {
-      gathers[map].apply(to, grad_at(map, 0), unit_step(s, halves), s, begin, end);
+      gather_units(to, run, grad_at(map, 0), unit_step(s, halves), gathers[map], s, begin, end);
     } else {
       std::vector<acc_t> factor;
       for (int64_t c = 0; c < s.channels; ++c) factor.push_back(draws.own_factor(s, id, map, c));

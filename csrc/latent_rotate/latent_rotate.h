@@ -1,10 +1,10 @@
 // Rotation of every (H, W) map about its centre: which pixels an output position reads, in all modes and paddings of
-// grid_sample, and the loops of the CPU. Each map has one list of entries for all of its channels.
+// grid_sample, and the loops of the CPU. Each map has one gather for all of its channels.
 #pragma once
 
-#include <algorithm>
 #include <vector>
 
+#include "common/gather.h"
 #include "common/rotation.h"
 
 namespace dfops::rotate {
@@ -95,168 +95,36 @@ struct Sampler {
 };
 
 // ---------------------------------------------------------------------------------------------------------------- CPU
-constexpr int kLanes = 16;     // channels handled together; of contiguous maps side by side in a buffer
-constexpr int64_t kRun = 64;  // positions transposed at a time: a buffer of the first-level cache
-
-// Entries [begin[i], begin[i + 1]) of position i: the positions it takes from, and with what weight.
 template <class acc_t>
-struct Entries {
-  std::vector<int64_t> begin, from;
-  std::vector<acc_t> weight;
-
-  void collect(const Maps& maps, const Sampler<acc_t>& sampler, What what) {
-    begin.assign(1, 0);
-    from.clear();
-    weight.clear();
-    for (int64_t row = 0; row < maps.height; ++row)
-      for (int64_t col = 0; col < maps.width; ++col) {
-        sampler.taps(row, col, [&](int64_t offset, acc_t value, acc_t slope) {
-          from.push_back(offset);
-          weight.push_back(what == What::kSlopes ? slope : value);
-        });
-        begin.push_back(int64_t(from.size()));
-      }
-    if (what == What::kReaders) transpose(maps.positions());
-  }
-
- private:
-  void transpose(int64_t positions) {
-    Entries<acc_t> other{std::vector<int64_t>(positions + 1), std::vector<int64_t>(from.size()),
-                         std::vector<acc_t>(from.size())};
-    for (const int64_t i : from) ++other.begin[i + 1];
-    for (int64_t i = 0; i < positions; ++i) other.begin[i + 1] += other.begin[i];
-    std::vector<int64_t> next(other.begin.begin(), other.begin.end() - 1);
-    for (int64_t i = 0; i < positions; ++i)
-      for (int64_t j = begin[i]; j < begin[i + 1]; ++j) {
-        other.from[next[from[j]]] = i;
-        other.weight[next[from[j]]++] = weight[j];
-      }
-    *this = std::move(other);
-  }
-};
-
-// sum = weighted values of kCount neighbouring channels at the positions that position i takes from.
-template <int kCount, class scalar_t, class acc_t>
-DFOPS_INLINE void combine(acc_t* sum, const scalar_t* in, int64_t step, const Entries<acc_t>& entries, int64_t i) {
-  acc_t total[kCount] = {};
-  for (int64_t j = entries.begin[i]; j < entries.begin[i + 1]; ++j) {
-    const scalar_t* values = in + entries.from[j] * step;
-    const acc_t weight = entries.weight[j];
-#pragma omp simd
-    for (int k = 0; k < kCount; ++k) total[k] += weight * acc_t(values[k]);
-  }
-  for (int k = 0; k < kCount; ++k) sum[k] = total[k];
-}
-
-// Four rows of n values, `step` apart, one value of each in turn; and back.
-template <class acc_t, class scalar_t>
-DFOPS_INLINE void interleave(acc_t* to, const scalar_t* from, int64_t step, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    to[4 * i] = acc_t(from[i]);
-    to[4 * i + 1] = acc_t(from[i + step]);
-    to[4 * i + 2] = acc_t(from[i + 2 * step]);
-    to[4 * i + 3] = acc_t(from[i + 3 * step]);
-  }
-}
-
-template <class scalar_t, class acc_t>
-DFOPS_INLINE void separate(scalar_t* to, const acc_t* from, int64_t step, int64_t n) {
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    to[i] = scalar_t(from[4 * i]);
-    to[i + step] = scalar_t(from[4 * i + 1]);
-    to[i + 2 * step] = scalar_t(from[4 * i + 2]);
-    to[i + 3 * step] = scalar_t(from[4 * i + 3]);
-  }
-}
-
-// to (n, kLanes) = the transpose of kLanes rows of n values, of which only the first `rows` exist. Two rounds of
-// interleaving: the first puts rows k, k + 4, k + 8, k + 12 together. n <= kRun.
-template <class acc_t, class scalar_t>
-DFOPS_INLINE void to_lanes(acc_t* to, const scalar_t* from, int64_t step, int64_t rows, int64_t n) {
-  scalar_t padded[kLanes * kRun];
-  acc_t half_way[kLanes * kRun];
-  if (rows < kLanes) {
-    for (int64_t k = 0; k < kLanes; ++k)
-      for (int64_t i = 0; i < n; ++i) padded[k * n + i] = k < rows ? from[k * step + i] : scalar_t(0);
-    from = padded;
-    step = n;
-  }
-  for (int k = 0; k < 4; ++k) interleave(half_way + 4 * k * n, from + k * step, 4 * step, n);
-  interleave(to, half_way, 4 * n, 4 * n);
-}
-
-template <class scalar_t, class acc_t>
-DFOPS_INLINE void from_lanes(scalar_t* to, const acc_t* from, int64_t step, int64_t rows, int64_t n) {
-  scalar_t padded[kLanes * kRun];
-  acc_t half_way[kLanes * kRun];
-  separate(half_way, from, 4 * n, 4 * n);
-  scalar_t* target = rows < kLanes ? padded : to;
-  const int64_t target_step = rows < kLanes ? n : step;
-  for (int k = 0; k < 4; ++k) separate(target + k * target_step, half_way + 4 * k * n, 4 * target_step, n);
-  for (int64_t k = 0; k < rows && rows < kLanes; ++k)
-    for (int64_t i = 0; i < n; ++i) to[k * step + i] = padded[k * n + i];
+void collect(Gather<acc_t>& gather, const Sampler<acc_t>& sampler, What what) {
+  gather.collect(sampler.rotation.height, sampler.rotation.width, [&](int64_t row, int64_t col, const auto& add) {
+    sampler.taps(row, col, [&](int64_t offset, acc_t weight, acc_t slope) {
+      add(offset, what == What::kSlopes ? slope : weight);
+    });
+  });
+  if (what == What::kReaders) gather.transpose();
 }
 
 // Units of work: a group of channels of one map. They depend on the sizes alone.
 inline int64_t groups(const Maps& maps) { return ceil_div(maps.channels, kLanes); }
 
-template <class scalar_t>
-DFOPS_INLINE void apply_contiguous(scalar_t* out, const scalar_t* in, const Maps& maps,
-                                   const Entries<acc_type<scalar_t>>& entries,
-                                   std::vector<acc_type<scalar_t>>& lanes, int64_t rows) {
-  acc_type<scalar_t> sums[kLanes * kRun];
-  const int64_t positions = maps.positions();
-  for (int64_t first = 0; first < positions; first += kRun)
-    to_lanes(lanes.data() + first * kLanes, in + first, positions, rows, min64(kRun, positions - first));
-  for (int64_t first = 0; first < positions; first += kRun) {
-    const int64_t n = min64(kRun, positions - first);
-    for (int64_t i = 0; i < n; ++i) combine<kLanes>(sums + i * kLanes, lanes.data(), kLanes, entries, first + i);
-    from_lanes(out + first, sums, positions, rows, n);
-  }
-}
-
-template <class scalar_t>
-DFOPS_INLINE void apply_channels_last(scalar_t* out, const scalar_t* in, const Maps& maps,
-                                      const Entries<acc_type<scalar_t>>& entries, int64_t begin, int64_t end) {
-  acc_type<scalar_t> sums[kLanes];
-  for (int64_t i = 0; i < maps.positions(); ++i) {
-    scalar_t* to = out + i * maps.channels;
-    int64_t c = begin;
-    for (; c + kLanes <= end; c += kLanes) {
-      combine<kLanes>(sums, in + c, maps.channels, entries, i);
-      for (int k = 0; k < kLanes; ++k) to[c + k] = scalar_t(sums[k]);
-    }
-    for (; c < end; ++c) {
-      combine<1>(sums, in + c, maps.channels, entries, i);
-      to[c] = scalar_t(sums[0]);
-    }
-  }
-}
-
 // Units [begin, end) of out, taken from `in` as `what` (not kSlopes) says.
 template <class scalar_t>
-DFOPS_CLONES void apply_range(scalar_t* out, const scalar_t* in, const acc_type<scalar_t>* angle, const Maps& maps,
-                              Mode mode, Padding padding, What what, int64_t begin, int64_t end) {
+void apply_range(scalar_t* out, const scalar_t* in, const acc_type<scalar_t>* angle, const Maps& maps, Mode mode,
+                 Padding padding, What what, int64_t begin, int64_t end) {
   using acc_t = acc_type<scalar_t>;
-  Entries<acc_t> entries;
-  std::vector<acc_t> lanes(maps.channels_last ? 0 : maps.positions() * kLanes);
+  Gather<acc_t> gather;
   const int64_t per_map = groups(maps);
   for (int64_t unit = begin; unit < end;) {
     const int64_t map = unit / per_map, until = min64(end, (map + 1) * per_map);
-    entries.collect(maps, Sampler<acc_t>(maps, angle[map], mode, padding), what);
-    scalar_t* to = out + map * maps.size();
-    const scalar_t* from = in + map * maps.size();
+    collect(gather, Sampler<acc_t>(maps, angle[map], mode, padding), what);
     const int64_t first = (unit - map * per_map) * kLanes;
-    const int64_t last = min64(maps.channels, (until - map * per_map) * kLanes);
-    if (maps.channels_last) {
-      apply_channels_last(to, from, maps, entries, first, last);
-    } else {
-      for (int64_t c = first; c < last; c += kLanes)
-        apply_contiguous(to + c * maps.positions(), from + c * maps.positions(), maps, entries, lanes,
-                         min64(kLanes, last - c));
-    }
+    const int64_t channels = min64(maps.channels, (until - map * per_map) * kLanes) - first;
+    const int64_t at = map * maps.size() + first * maps.channel_step();
+    if (maps.channels_last)
+      gather_positions(out + at, maps.channels, in + at, maps.channels, channels, gather, 0, maps.positions());
+    else
+      gather_planes(out + at, in + at, channels, gather);
     unit = until;
   }
 }
@@ -267,7 +135,7 @@ DFOPS_CLONES void slope_range(acc_type<scalar_t>* partial, const scalar_t* grad,
                               const acc_type<scalar_t>* angle, const Maps& maps, Mode mode, Padding padding,
                               int64_t begin, int64_t end) {
   using acc_t = acc_type<scalar_t>;
-  Entries<acc_t> entries;
+  Gather<acc_t> gather;
   const int64_t per_map = groups(maps), positions = maps.positions();
   std::vector<acc_t> lanes(maps.channels_last ? 0 : positions * kLanes);
   acc_t sums[kLanes], grads[kLanes * kRun];
@@ -275,18 +143,18 @@ DFOPS_CLONES void slope_range(acc_type<scalar_t>* partial, const scalar_t* grad,
     const int64_t map = unit / per_map, c = unit % per_map * kLanes;
     const int64_t last = min64(maps.channels, c + kLanes);
     if (unit == begin || unit % per_map == 0)
-      entries.collect(maps, Sampler<acc_t>(maps, angle[map], mode, padding), What::kSlopes);
+      collect(gather, Sampler<acc_t>(maps, angle[map], mode, padding), What::kSlopes);
     acc_t shares[kLanes] = {};
     if (maps.channels_last) {
       const scalar_t *values = x + map * maps.size(), *g = grad + map * maps.size();
       for (int64_t i = 0; i < positions; ++i) {
         int64_t k = c;
         for (; k + kLanes <= last; k += kLanes) {
-          combine<kLanes>(sums, values + k, maps.channels, entries, i);
+          gather.template combine<kLanes>(sums, values + k, maps.channels, i);
           for (int l = 0; l < kLanes; ++l) shares[l] += sums[l] * acc_t(g[i * maps.channels + k + l]);
         }
         for (; k < last; ++k) {
-          combine<1>(sums, values + k, maps.channels, entries, i);
+          gather.template combine<1>(sums, values + k, maps.channels, i);
           shares[0] += sums[0] * acc_t(g[i * maps.channels + k]);
         }
       }
@@ -298,7 +166,7 @@ DFOPS_CLONES void slope_range(acc_type<scalar_t>* partial, const scalar_t* grad,
         const int64_t n = min64(kRun, positions - first);
         to_lanes(grads, grad + at + first, positions, last - c, n);
         for (int64_t i = 0; i < n; ++i) {
-          combine<kLanes>(sums, lanes.data(), kLanes, entries, first + i);
+          gather.template combine<kLanes>(sums, lanes.data(), kLanes, first + i);
           for (int l = 0; l < kLanes; ++l) shares[l] += sums[l] * grads[i * kLanes + l];
         }
       }

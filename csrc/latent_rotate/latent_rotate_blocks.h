@@ -2,13 +2,10 @@
 // positions take from into shared memory once, then every thread keeps a position's entries for all of its channels.
 #pragma once
 
+#include "common/blocks.h"
 #include "latent_rotate/latent_rotate.h"
-#include "strip_pool/strip_pool_blocks.h"
 
 namespace dfops::rotate {
-
-using strip::load_pack;
-using strip::store_pack;
 
 // Passed to kernels by value.
 struct Plan {
@@ -50,7 +47,7 @@ struct Body {
   Padding padding;
   Plan plan;
 
-  static int64_t shared_bytes(const Plan& plan) { return strip::in_units_of_16(plan.tile, sizeof(Kept<acc_t>)); }
+  static int64_t shared_bytes(const Plan& plan) { return in_units_of_16(plan.tile, sizeof(Kept<acc_t>)); }
 
   template <class F>
   DFOPS_HD void entries(const Sampler<acc_t>& sampler, int64_t position, const F& f) const {

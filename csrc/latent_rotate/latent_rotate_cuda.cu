@@ -23,7 +23,7 @@ void launch_body(const Tensor& in, const Tensor* out, const Tensor* grad, const 
                   Padding(padding), plan});
   if (partial)
     launch(in, grid_for(maps.count, kThreads), kThreads, 0,
-           strip::TotalBody<acc_t>{mutable_data<acc_t>(*grad_angle), data<acc_t>(*partial), plan.slices(), maps.count});
+           TotalBody<acc_t>{mutable_data<acc_t>(*grad_angle), data<acc_t>(*partial), plan.slices(), maps.count});
 }
 
 // 16 bytes at a time where channels lie side by side and begin at multiples of them; fresh allocations do.
@@ -33,9 +33,7 @@ void run(const Tensor& in, const Tensor* out, const Tensor* grad, const Tensor& 
   dispatch(in, "latent_rotate", [&](auto zero) {
     using scalar_t = decltype(zero);
     constexpr int kPack = 16 / sizeof(scalar_t);
-    const auto bits = reinterpret_cast<uintptr_t>(in.const_data_ptr()) |
-                      (grad ? reinterpret_cast<uintptr_t>(grad->const_data_ptr()) : 0);
-    if (maps.channels_last && maps.channels % kPack == 0 && (bits & 15) == 0)
+    if (maps.channels_last && maps.channels % kPack == 0 && aligned(in) && (!grad || aligned(*grad)))
       launch_body<scalar_t, kPack, kWhat>(in, out, grad, angle, maps, mode, padding, grad_angle);
     else
       launch_body<scalar_t, 1, kWhat>(in, out, grad, angle, maps, mode, padding, grad_angle);

@@ -10,9 +10,7 @@ constexpr int64_t kTileElements = 8192;
 // 16 bytes at a time where every row of positions begins at a multiple of them.
 template <class scalar_t>
 bool packs(const Strips& strips, const Tensor& one, const std::vector<Tensor>& others) {
-  uintptr_t bits = reinterpret_cast<uintptr_t>(one.const_data_ptr());
-  for (const Tensor& tensor : others) bits |= reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
-  return (bits & 15) == 0 && strips.inner % int64_t(16 / sizeof(scalar_t)) == 0;
+  return aligned(one) && aligned(others) && strips.inner % int64_t(16 / sizeof(scalar_t)) == 0;
 }
 
 Tensor strip_merge_cuda(std::vector<Tensor> parts, int64_t size, int64_t axis) {

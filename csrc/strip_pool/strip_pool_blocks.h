@@ -2,6 +2,7 @@
 // memory and computes everything that depends on it there; sequences too long for that take the direct kernels below.
 #pragma once
 
+#include "common/blocks.h"
 #include "common/portable.h"
 #include "common/strip.h"
 
@@ -30,8 +31,6 @@ struct Plan {
            (strips.channels_fastest() ? strips.channels : strips.run) % pack == 0;
   }
 };
-
-inline int64_t in_units_of_16(int64_t values, int64_t bytes) { return (values * bytes + 15) / 16 * 16; }
 
 inline int64_t forward_shared_bytes(const Plan& p, int64_t bytes) {
   const int64_t positions = p.lanes * p.groups;
@@ -115,21 +114,6 @@ struct Tile {
     }
   }
 };
-
-template <class acc_t, class scalar_t, int kPack>
-DFOPS_HD Pack<acc_t, kPack> load_pack(const scalar_t* from) {
-  const auto pack = *reinterpret_cast<const Pack<scalar_t, kPack>*>(from);
-  Pack<acc_t, kPack> wide;
-  for (int k = 0; k < kPack; ++k) wide.values[k] = acc_t(pack.values[k]);
-  return wide;
-}
-
-template <class scalar_t, class acc_t, int kPack>
-DFOPS_HD void store_pack(scalar_t* to, const Pack<acc_t, kPack>& wide) {
-  Pack<scalar_t, kPack> pack;
-  for (int k = 0; k < kPack; ++k) pack.values[k] = scalar_t(wide.values[k]);
-  *reinterpret_cast<Pack<scalar_t, kPack>*>(to) = pack;
-}
 
 // The mean of `scale` rows of a tile in shared memory.
 template <class acc_t, int kPack>
@@ -367,25 +351,6 @@ struct BackwardBody {
       }
       sums[e] += sum;
     }
-  }
-};
-
-// grad_weight[i] = sum over the slices of partial[slice][i]
-template <class scalar_t>
-struct TotalBody {
-  scalar_t* grad_weight;
-  const acc_type<scalar_t>* partial;
-  int64_t slices, numel;
-
-  template <class Block>
-  DFOPS_HD void operator()(Block& block) const {
-    block.each([&](int thread) {
-      for (int64_t i = block.index() * block.threads() + thread; i < numel; i += block.count() * block.threads()) {
-        acc_type<scalar_t> total = 0;
-        for (int64_t slice = 0; slice < slices; ++slice) total += partial[slice * numel + i];
-        grad_weight[i] = scalar_t(total);
-      }
-    });
   }
 };
 

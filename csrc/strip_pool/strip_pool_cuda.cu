@@ -36,12 +36,6 @@ Chosen choose(const Strips& strips, const Filters& f, BytesOf bytes_of) {
   }
 }
 
-bool aligned(const std::vector<Tensor>& tensors, const Tensor& one) {
-  uintptr_t bits = reinterpret_cast<uintptr_t>(one.const_data_ptr());
-  for (const Tensor& tensor : tensors) bits |= reinterpret_cast<uintptr_t>(tensor.const_data_ptr());
-  return (bits & 15) == 0;
-}
-
 // Values moved at a time: 16 bytes of what sums are made in.
 template <class scalar_t>
 constexpr int kPackOf = 16 / sizeof(acc_type<scalar_t>);
@@ -80,7 +74,7 @@ std::vector<Tensor> strip_pool_cuda(const Tensor& x, const std::optional<Tensor>
         choose(strips, filters, [](const Plan& p) { return forward_shared_bytes(p, sizeof(acc_type<scalar_t>)); });
     if (!chosen.tiled)
       launch_direct_forward(chosen.plan, out, xs, taps);
-    else if (chosen.plan.packs(kPack) && aligned(out, xs))
+    else if (chosen.plan.packs(kPack) && aligned(out) && aligned(xs))
       launch_forward<scalar_t, kPack>(chosen, out, xs, taps);
     else
       launch_forward<scalar_t, 1>(chosen, out, xs, taps);
@@ -159,7 +153,7 @@ std::tuple<Tensor, Tensor> strip_pool_backward_cuda(std::vector<Tensor> grads, c
     // fresh allocations are aligned; the inputs decide
     if (!chosen.tiled)
       launch_direct_backward(chosen.plan, to_x, to_weight, gs, xs, taps);
-    else if (chosen.plan.packs(kPack) && aligned(gs, xs))
+    else if (chosen.plan.packs(kPack) && aligned(gs) && aligned(xs))
       launch_backward<scalar_t, kPack>(chosen, to_x, to_weight, gs, xs, taps);
     else
       launch_backward<scalar_t, 1>(chosen, to_x, to_weight, gs, xs, taps);

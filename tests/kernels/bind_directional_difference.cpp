@@ -79,7 +79,7 @@ void run_backward(const Call& call, T* grad_x, T* grad_weight, const T* grad, co
   Output<T> partial({slices, numel});
   launch_on_host(plan.channel_groups * slices, kThreads, Body::shared_bytes(kThreads), seed,
                  Body{grad_x, partial.data(), grad, x, weight, plan});
-  launch_on_host(2, kThreads, 0, seed, strip::TotalBody<T>{grad_weight, partial.data(), slices, numel});
+  launch_on_host(2, kThreads, 0, seed, TotalBody<T>{grad_weight, partial.data(), slices, numel});
   partial.take("partial");
 }
 

@@ -44,7 +44,7 @@ void run_body(T* out, T* grad_angle, const T* in, const T* grad, const T* angle,
   launch_on_host(plan.blocks(), kThreads, Body<T, kPack, kWhat>::shared_bytes(plan), seed,
                  Body<T, kPack, kWhat>{out, partial.data(), in, grad, angle, Mode(mode), Padding(padding), plan});
   if (kWhat == What::kSlopes)
-    launch_on_host(2, kThreads, 0, seed, strip::TotalBody<T>{grad_angle, partial.data(), plan.slices(), maps.count});
+    launch_on_host(2, kThreads, 0, seed, TotalBody<T>{grad_angle, partial.data(), plan.slices(), maps.count});
   partial.take("partial");
 }
 

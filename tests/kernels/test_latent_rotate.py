@@ -5,6 +5,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from tests.kernels.clips import from_memory, to_memory
+
 TYPES = {"float32": 3e-5, "float64": 1e-12}
 MODES, PADDINGS = ("bilinear", "nearest"), ("zeros", "border", "reflection")
 WEIGHTS, READERS = 0, 2
@@ -39,15 +41,6 @@ def matrices(angle, h, w, mode, padding):
             near_row, near_col = (by_row > 0) * np.sign(np.arange(h) - r), (by_col > 0) * np.sign(np.arange(w) - q)
             slope[p] = np.outer(near_row * dr, by_col) + np.outer(by_row, near_col * dq)
     return weight.reshape(h * w, h * w), slope.reshape(h * w, h * w)
-
-
-def to_memory(maps, channels_last):
-    return (maps.transpose(0, 2, 3, 1) if channels_last else maps).flatten()
-
-
-def from_memory(memory, shape, channels_last):
-    n, c, h, w = shape
-    return memory.reshape(n, h, w, c).transpose(0, 3, 1, 2) if channels_last else memory.reshape(shape)
 
 
 def away_from_kinks(angle, h, w, dtype):

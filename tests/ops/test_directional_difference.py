@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 import dfops
 from dfops import reference
 from tests.strategies import DEVICES, HALVES, LAYOUTS, clip_shapes, lay_out, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse
+from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
 
 SHAPE = (2, 5, 4, 6, 7)
 AXES = {"H": 3, "W": 4}
@@ -279,25 +279,13 @@ def everything(shape, layout, axis, device="cpu"):
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("axis", AXES)
 def test_repeats_bit_for_bit(device, layout, axis):
-    first = everything((5, 3, 16, 33, 31), layout, axis, device)
-    for _ in range(3):
-        for one, again in zip(first, everything((5, 3, 16, 33, 31), layout, axis, device), strict=True):
-            assert torch.equal(one, again)
+    assert_repeats(lambda: everything((5, 3, 16, 33, 31), layout, axis, device))
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("axis", AXES)
 def test_one_and_two_threads_agree(layout, axis):
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            results.append(everything((5, 3, 16, 33, 31), layout, axis))
-    finally:
-        torch.set_num_threads(before)
-    for one, two in zip(*results, strict=True):
-        assert torch.equal(one, two)
+    assert_threads_agree(lambda: everything((5, 3, 16, 33, 31), layout, axis))
 
 
 @pytest.mark.parametrize("device", DEVICES)

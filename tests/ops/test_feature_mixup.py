@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import dfops
 from dfops import reference
 from tests.strategies import DEVICES, HALVES, LAYOUTS, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse
+from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
 
 SHAPE = (5, 3, 4, 2, 3)
 
@@ -249,23 +249,11 @@ def everything(device="cpu"):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_repeats_bit_for_bit(device):
-    first = everything(device)
-    for _ in range(3):
-        for one, again in zip(first, everything(device), strict=True):
-            assert torch.equal(one, again)
+    assert_repeats(lambda: everything(device))
 
 
 def test_one_and_two_threads_agree():
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            results.append(everything())
-    finally:
-        torch.set_num_threads(before)
-    for one, two in zip(*results, strict=True):
-        assert torch.equal(one, two)
+    assert_threads_agree(everything)
 
 
 @pytest.mark.parametrize("device", DEVICES)

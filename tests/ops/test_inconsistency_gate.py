@@ -7,7 +7,7 @@ from hypothesis import given
 import dfops
 from dfops import reference
 from tests.strategies import DEVICES, HALVES, LAYOUTS, clip_shapes, lay_out, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse
+from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
 
 SHAPE = (2, 3, 4, 5, 6)
 
@@ -182,25 +182,13 @@ def test_nan_and_infinity_pass_through():
 def test_repeats_bit_for_bit(device):
     args = arguments((2, 4, 16, 33, 31), device=device, requires_grad=True)
     grad = random_clip((2, 4, 16, 33, 31), seed=6, device=device)
-    first = gradients(dfops.inconsistency_gate, args, grad)
-    for _ in range(4):
-        for one, again in zip(first, gradients(dfops.inconsistency_gate, args, grad), strict=True):
-            assert torch.equal(one, again)
+    assert_repeats(lambda: gradients(dfops.inconsistency_gate, args, grad))
 
 
 def test_one_and_two_threads_agree():
     args = arguments((2, 4, 16, 33, 31), requires_grad=True)
     grad = random_clip((2, 4, 16, 33, 31), seed=6)
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            results.append((dfops.inconsistency_gate(*args), *gradients(dfops.inconsistency_gate, args, grad)))
-    finally:
-        torch.set_num_threads(before)
-    for one, two in zip(*results, strict=True):
-        assert torch.equal(one, two)
+    assert_threads_agree(lambda: (dfops.inconsistency_gate(*args), *gradients(dfops.inconsistency_gate, args, grad)))
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import dfops
 from dfops import reference
 from tests.strategies import DEVICES, HALVES, LAYOUTS, lay_out, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse
+from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
 
 SHAPE = (2, 4, 5, 6, 7)
 FORMS = ["le", "lt", "sparse"]
@@ -383,25 +383,14 @@ def test_nan_and_infinity_reach_the_output(device, places, value):
 def test_repeats_bit_for_bit(device, layout):
     args = arguments((3, 4, 16, 33, 31), layout=layout, device=device, requires_grad=True)
     for form in FORMS:
-        first = (call(dfops, form, *args), *gradients(dfops, form, args))
-        for _ in range(3):
-            again = (call(dfops, form, *args), *gradients(dfops, form, args))
-            for one, two in zip(first, again, strict=True):
-                assert torch.equal(one, two)
+        assert_repeats(lambda form=form: (call(dfops, form, *args), *gradients(dfops, form, args)))
 
 
 def test_one_and_two_threads_agree():
     args = arguments((2, 4, 16, 33, 31), requires_grad=True)
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            results.append([x for form in FORMS for x in (call(dfops, form, *args), *gradients(dfops, form, args))])
-    finally:
-        torch.set_num_threads(before)
-    for one, two in zip(*results, strict=True):
-        assert torch.equal(one, two)
+    assert_threads_agree(
+        lambda: [x for form in FORMS for x in (call(dfops, form, *args), *gradients(dfops, form, args))]
+    )
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 import dfops
 from dfops import reference
 from tests.strategies import DEVICES, HALVES, LAYOUTS, lay_out, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse
+from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
 
 SHAPE = (3, 4, 5, 4, 6)
 GRANULARITIES = ["sample", "channel"]
@@ -451,26 +451,14 @@ def everything(function, granularity, layout, device="cpu"):
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_repeats_bit_for_bit(device, function, granularity, layout):
-    first = everything(function, granularity, layout, device)
-    for _ in range(3):
-        for one, again in zip(first, everything(function, granularity, layout, device), strict=True):
-            assert torch.equal(one, again)
+    assert_repeats(lambda: everything(function, granularity, layout, device))
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("granularity", GRANULARITIES)
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_one_and_two_threads_agree(function, granularity, layout):
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            results.append(everything(function, granularity, layout))
-    finally:
-        torch.set_num_threads(before)
-    for one, two in zip(*results, strict=True):
-        assert torch.equal(one, two)
+    assert_threads_agree(lambda: everything(function, granularity, layout))
 
 
 @pytest.mark.cuda

@@ -11,23 +11,17 @@ from hypothesis import strategies as st
 import dfops
 from dfops import reference
 from dfops.ops.latent_rotate import MODES, PADDINGS
-from tests.strategies import DEVICES, HALVES, LAYOUTS, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse
+from tests.strategies import DEVICES, HALVES, LAYOUTS, layouts, random_maps, seeds
+from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
 
 SHAPE = (2, 5, 6, 7)
 KINDS = list(itertools.product(MODES, PADDINGS))
 ROTATIONS = pytest.mark.parametrize(("mode", "padding"), KINDS)
 
 
-def lay_out_maps(shape, **options):
-    """random_clip for maps (N, C, H, W)."""
-    requires_grad = options.pop("requires_grad", False)
-    return random_clip((shape[0], 1, *shape[1:]), **options)[:, 0].requires_grad_(requires_grad)
-
-
 def arguments(shape=SHAPE, seed=0, layout="contiguous", dtype=torch.float32, device="cpu", requires_grad=False):
     """Maps, and angles of all quadrants."""
-    x = lay_out_maps(shape, seed=seed, layout=layout, dtype=dtype, device=device, requires_grad=requires_grad)
+    x = random_maps(shape, seed=seed, layout=layout, dtype=dtype, device=device, requires_grad=requires_grad)
     generator = torch.Generator().manual_seed(seed + 1)
     angle = 8 * torch.rand(shape[0], generator=generator, dtype=torch.float64) - 4
     return x, angle.to(device, torch.promote_types(dtype, torch.float32)).requires_grad_(requires_grad)
@@ -67,7 +61,7 @@ def test_matches_reference_in_float32(device, shape, seed, layout, padding):
 @given(**calls)
 def test_gradients_match_reference(device, shape, seed, layout, kind):
     args = arguments(shape, seed, layout, torch.float64, device, True)
-    grad = lay_out_maps(shape, seed=seed + 2, layout=layout, dtype=torch.float64, device=device)
+    grad = random_maps(shape, seed=seed + 2, layout=layout, dtype=torch.float64, device=device)
     options = {"mode": kind[0], "padding_mode": kind[1]}
     ours = gradients(dfops.latent_rotate, args, grad, **options)
     for actual, want in zip(ours, gradients(reference.latent_rotate, args, grad, **options), strict=True):
@@ -78,7 +72,7 @@ def test_gradients_match_reference(device, shape, seed, layout, kind):
 @pytest.mark.parametrize(("turns", "same"), [(1, 1), (2, 2), (-1, 3)])
 def test_quarter_turns_are_exact_permutations(layout, turns, same):
     """A positive angle turns the picture counter-clockwise, as torch.rot90 does."""
-    x = lay_out_maps((3, 5, 8, 8), layout=layout, dtype=torch.float64)
+    x = random_maps((3, 5, 8, 8), layout=layout, dtype=torch.float64)
     out = dfops.latent_rotate(x, turns * torch.pi / 2)
     torch.testing.assert_close(out, torch.rot90(x, same, (2, 3)), rtol=0, atol=1e-13)
 
@@ -106,7 +100,7 @@ def test_agrees_with_affine_grid():
 def test_sizes_beyond_one_block(device, layout, shape):
     args = arguments(shape, layout=layout, dtype=torch.float64, device=device, requires_grad=True)
     assert_matches(dfops.latent_rotate(*args), reference.latent_rotate(*args))
-    grad = lay_out_maps(shape, seed=5, layout=layout, dtype=torch.float64, device=device)
+    grad = random_maps(shape, seed=5, layout=layout, dtype=torch.float64, device=device)
     ours = gradients(dfops.latent_rotate, args, grad)
     for actual, want in zip(ours, gradients(reference.latent_rotate, args, grad), strict=True):
         assert_matches(actual, want)
@@ -128,7 +122,7 @@ def test_a_number_is_one_angle_for_all(device):
 @ROTATIONS
 def test_gradcheck(device, layout, mode, padding):
     # by construction of the seed, no source coordinate is near a kink
-    x = lay_out_maps((2, 2, 4, 3), layout=layout, dtype=torch.float64, device=device, requires_grad=True)
+    x = random_maps((2, 2, 4, 3), layout=layout, dtype=torch.float64, device=device, requires_grad=True)
     angle = torch.tensor([0.37, -2.1], dtype=torch.float64, device=device, requires_grad=True)
     assert torch.autograd.gradcheck(lambda *a: dfops.latent_rotate(*a, mode=mode, padding_mode=padding), (x, angle))
 
@@ -138,7 +132,7 @@ def test_gradcheck(device, layout, mode, padding):
 def test_one_input_is_differentiated(device, needed):
     args = arguments(device=device, dtype=torch.float64)
     args[needed].requires_grad_()
-    grad = lay_out_maps(SHAPE, seed=3, dtype=torch.float64, device=device)
+    grad = random_maps(SHAPE, seed=3, dtype=torch.float64, device=device)
     ours, want = (
         torch.autograd.grad(f(*args), args[needed], grad) for f in (dfops.latent_rotate, reference.latent_rotate)
     )
@@ -153,7 +147,7 @@ def test_opcheck(device, requires_grad, layout):
         x, angle = arguments(layout=layout, device=device, requires_grad=requires_grad)
         torch.library.opcheck(torch.ops.dfops.latent_rotate, (x[:, None], angle, mode, padding))
         x, angle = x.detach()[:, None], angle.detach()
-        grad = lay_out_maps(SHAPE, seed=7, layout=layout, device=device)[:, None]
+        grad = random_maps(SHAPE, seed=7, layout=layout, device=device)[:, None]
         for maps, need_x in ((x, True), (x, False), (None, True)):
             torch.library.opcheck(torch.ops.dfops._latent_rotate_backward, (grad, maps, angle, mode, padding, need_x))
 
@@ -206,7 +200,7 @@ def test_half_types(device, dtype, layout, padding):
     ours, want = dfops.latent_rotate, reference.latent_rotate
     options = {"padding_mode": padding}
     assert_no_worse(ours(x, angle, **options), want(*exact, **options), want(x, angle, **options))
-    grad = lay_out_maps((2, 18, 6, 7), seed=8, dtype=dtype, device=device)
+    grad = random_maps((2, 18, 6, 7), seed=8, dtype=dtype, device=device)
     for actual, expect, same in zip(
         gradients(ours, (x, angle), grad, **options),
         gradients(want, exact, grad.double(), **options),
@@ -230,7 +224,7 @@ def test_float32_angles_beside_halves_are_used_unrounded(device):
 @pytest.mark.parametrize("shape", [SHAPE, (1, 4, 6, 7)])
 def test_layout_is_kept_for_result_and_gradient(device, shape):
     x, angle = arguments(shape, dtype=torch.float64, device=device, requires_grad=True)
-    grad = lay_out_maps(shape, seed=4, dtype=torch.float64, device=device)
+    grad = random_maps(shape, seed=4, dtype=torch.float64, device=device)
     expected = (dfops.latent_rotate(x, angle), *gradients(dfops.latent_rotate, (x, angle), grad))
     for layout in LAYOUTS:
         same, _ = arguments(shape, layout=layout, dtype=torch.float64, device=device)
@@ -240,7 +234,7 @@ def test_layout_is_kept_for_result_and_gradient(device, shape):
         assert out.is_contiguous(memory_format=memory)
         # output gradients of another layout than the output, too
         for kind in LAYOUTS:
-            upstream = lay_out_maps(shape, seed=4, layout=kind, dtype=torch.float64, device=device)
+            upstream = random_maps(shape, seed=4, layout=kind, dtype=torch.float64, device=device)
             grads = torch.autograd.grad(out, (same, angle), upstream, retain_graph=True)
             for actual, want in zip((out, *grads), expected, strict=True):
                 assert_matches(actual, want)
@@ -265,7 +259,7 @@ def test_nan_and_infinity_reach_only_what_reads_them(device, layout, padding):
     out, want = (f(x, angle, padding_mode=padding) for f in (dfops.latent_rotate, reference.latent_rotate))
     assert out.isnan().any()
     assert_matches(out, want)
-    grad = lay_out_maps((2, 18, 6, 7), seed=1, layout=layout, dtype=torch.float64, device=device)
+    grad = random_maps((2, 18, 6, 7), seed=1, layout=layout, dtype=torch.float64, device=device)
     grad[0, 2, 0, 0], grad[1, 17, 3, 3] = float("nan"), float("inf")
     assert_matches(*(torch.autograd.grad(y, x, grad)[0] for y in (out, want)))
 
@@ -282,7 +276,7 @@ def test_angles_that_are_no_numbers_read_what_grid_sample_reads(device, mode, pa
 def everything(layout, mode, padding, device="cpu"):
     args = arguments((3, 40, 17, 23), layout=layout, device=device, requires_grad=True)
     out = dfops.latent_rotate(*args, mode=mode, padding_mode=padding)
-    grad = lay_out_maps((3, 40, 17, 23), seed=6, layout=layout, device=device)
+    grad = random_maps((3, 40, 17, 23), seed=6, layout=layout, device=device)
     return out, *torch.autograd.grad(out, args, grad)
 
 
@@ -290,24 +284,12 @@ def everything(layout, mode, padding, device="cpu"):
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @ROTATIONS
 def test_repeats_bit_for_bit(device, layout, mode, padding):
-    first = everything(layout, mode, padding, device)
-    for _ in range(3):
-        for one, again in zip(first, everything(layout, mode, padding, device), strict=True):
-            assert torch.equal(one, again)
+    assert_repeats(lambda: everything(layout, mode, padding, device))
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_one_and_two_threads_agree(layout):
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            results.append(everything(layout, "bilinear", "zeros"))
-    finally:
-        torch.set_num_threads(before)
-    for one, two in zip(*results, strict=True):
-        assert torch.equal(one, two)
+    assert_threads_agree(lambda: everything(layout, "bilinear", "zeros"))
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -319,7 +301,7 @@ def test_compiled_and_eager_agree(device, layout):
     assert out.stride() == want.stride()
     assert_matches(out, want)
     assert_matches(compiled(args[0], 0.3), dfops.latent_rotate(args[0], 0.3))
-    grad = lay_out_maps(SHAPE, seed=6, device=device)
+    grad = random_maps(SHAPE, seed=6, device=device)
     for ours, expect in zip(gradients(compiled, args, grad), gradients(dfops.latent_rotate, args, grad), strict=True):
         assert_matches(ours, expect)
 

@@ -7,8 +7,8 @@ from hypothesis import given
 
 import dfops
 from dfops import reference
-from tests.strategies import DEVICES, HALVES, LAYOUTS, clip_shapes, lay_out, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse
+from tests.strategies import DEVICES, HALVES, LAYOUTS, clip_shapes, lay_out, layouts, random_clip, random_maps, seeds
+from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
 
 SHAPE = (2, 4, 6, 5, 3)  # of the others (G, K, C, H, W)
 
@@ -19,7 +19,7 @@ def arguments(shape=SHAPE, seed=0, layout="contiguous", dtype=torch.float32, dev
     """anchor, others and signs of their own memory."""
     g, k, c, h, w = shape
     kind = {"layout": layout, "dtype": dtype, "device": device}
-    anchor = random_clip((g, 1, c, h, w), seed=seed, **kind)[:, 0].detach().requires_grad_(requires_grad)
+    anchor = random_maps((g, c, h, w), seed=seed, **kind, requires_grad=requires_grad)
     others = random_clip(shape, seed=seed + 1, **kind, requires_grad=requires_grad)
     return anchor, others, [(-1.0) ** i * (1 + i / 8) for i in range(k)]
 
@@ -270,24 +270,12 @@ def everything(shape, layout, device="cpu"):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_repeats_bit_for_bit(device, layout):
-    first = everything((5, 3, 33, 19, 21), layout, device)
-    for _ in range(3):
-        for one, again in zip(first, everything((5, 3, 33, 19, 21), layout, device), strict=True):
-            assert torch.equal(one, again)
+    assert_repeats(lambda: everything((5, 3, 33, 19, 21), layout, device))
 
 
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_one_and_two_threads_agree(layout):
-    before = torch.get_num_threads()
-    try:
-        results = []
-        for threads in (1, 2):
-            torch.set_num_threads(threads)
-            results.append(everything((5, 3, 33, 19, 21), layout))
-    finally:
-        torch.set_num_threads(before)
-    for one, two in zip(*results, strict=True):
-        assert torch.equal(one, two)
+    assert_threads_agree(lambda: everything((5, 3, 33, 19, 21), layout))
 
 
 @pytest.mark.parametrize("device", DEVICES)
