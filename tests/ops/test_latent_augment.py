@@ -474,6 +474,29 @@ def test_cuda_graph(granularity):
         assert torch.equal(ours, want)
 
 
+@pytest.mark.cuda
+@pytest.mark.parametrize(("granularity", "forward", "backward"), [("sample", 2, 1), ("channel", 3, 2)])
+def test_launches_and_no_synchronisation(granularity, forward, backward):
+    call = Call("latent_augment_mix", device="cuda", requires_grad=True, granularity=granularity)
+    grad = call.random_gradient()
+    call.gradient(dfops, grad)  # whatever is set up at first is not counted
+
+    def launches(function):
+        with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+            torch.cuda.set_sync_debug_mode("error")
+            try:
+                result = function()
+            finally:
+                torch.cuda.set_sync_debug_mode("default")
+            torch.cuda.synchronize()
+        return result, sum("block_kernel" in event.name for event in profiler.events())
+
+    (out, *_), count = launches(lambda: call(dfops))
+    assert count == forward
+    _, count = launches(lambda: torch.autograd.grad(out, call.z, grad))
+    assert count == backward
+
+
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("granularity", GRANULARITIES)
