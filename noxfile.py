@@ -127,7 +127,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def demo(session: nox.Session) -> None:
-    """Train a small detector on rendered clips and score two films."""
+    """Train a small detector on rendered clips and score two videos."""
     install_tree(session)
     session.run("dfmodels", "demo", *session.posargs)
 

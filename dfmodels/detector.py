@@ -25,7 +25,7 @@ class InputContract:
         sampling: which frames make the clips of a video. "consecutive": T neighbouring frames a clip, the clips evenly
             spaced; "spread": the T * clips frames of STIL's test protocol (`dfmodels.video.eval_frames`), cut into
             clips of T in order of time; "even": T * clips frames evenly spaced from the first to the last
-            (`dfmodels.video.even_frames`), cut in the same way, all of them different where the film has enough.
+            (`dfmodels.video.even_frames`), cut in the same way, all of them different where the video has enough.
         num_clips: clips of a video that its score is made of, unless the caller asks for another number.
         average: how clips become a video. "probabilities": the mean of the clips' fake probabilities; "logits": the
             softmax of the mean of their logits. Where a clip's logits are the mean of its frames', the latter is the

@@ -6,7 +6,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
-from dfmodels.data import render_clip
+from dfmodels.synthetic import render_clip
 from dfops import augment
 
 GROUPS, SIDE, SHOWN = 6, 32, 2

@@ -34,3 +34,14 @@ def _same_random_state():
         torch.manual_seed(0)
         yield
     torch.compiler.reset()
+
+
+@pytest.fixture(scope="session")
+def miniature(tmp_path_factory):
+    """A small miniature of FaceForensics++, rendered once."""
+    pytest.importorskip("cv2")
+    from dfmodels.synthetic import write_miniature
+
+    folder = tmp_path_factory.mktemp("miniature")
+    write_miniature(folder, pairs=(2, 1, 2), frames=4, size=64, seed=3)
+    return folder

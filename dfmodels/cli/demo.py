@@ -1,4 +1,4 @@
-"""Train a small detector on rendered talking heads, then score an unseen real and an unseen fake film."""
+"""Train a small detector on rendered talking heads, then score an unseen real and an unseen fake video."""
 
 import argparse
 import sys
@@ -19,8 +19,8 @@ import dfmodels
 from dfmodels.detector import Detector, InputContract
 
 if TYPE_CHECKING:
-    from dfmodels.data import TalkingHeads
     from dfmodels.detectors.lsda import LSDA
+    from dfmodels.synthetic import TalkingHeads
 
 SIZE = 64
 # detectors small enough for two CPU cores; every module of the published networks is in them, but for LSDA's encoders
@@ -55,32 +55,33 @@ EPOCHS, BATCH = 8, 16
 # of LSDA: a pair of people makes two groups of a real video and its forgeries
 TRAIN_PAIRS, HELD_OUT_PAIRS = 48, 8
 GROUP_EPOCHS, GROUP_BATCH = 25, 4
-FILM_SECONDS, FPS = 3, 25
+VIDEO_SECONDS, FPS = 3, 25
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A trained detector, how it did on people it never saw, and films of further ones.
+    """A trained detector, how it did on people it never saw, and videos of further ones.
 
     Attributes:
-        films: frames (T, H, W, 3), uint8 RGB, by the name of the film.
+        videos: frames (T, H, W, 3), uint8 RGB, by the name of the video.
     """
 
     model: Detector
     result: str
-    films: dict[str, NDArray[np.uint8]]
+    videos: dict[str, NDArray[np.uint8]]
 
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--out", default="demo", metavar="DIR", help="folder for weights, films and plots (default: demo)"
+        "--out", default="demo", metavar="DIR", help="folder for weights, videos and plots (default: demo)"
     )
     parser.add_argument("--model", choices=sorted(OPTIONS), default="ddl", help="detector to train (default: ddl)")
     parser.add_argument("--seed", type=int, default=0, help="of training, from 0 on (default: 0)")
 
 
 def run(options: argparse.Namespace) -> int:
-    from dfmodels.cli import score
+    from dfmodels.scoring.batch import score_videos
+    from dfmodels.scoring.formats import table
     from dfmodels.video import face_detector
 
     if options.seed < 0:
@@ -93,19 +94,19 @@ def run(options: argparse.Namespace) -> int:
     dfmodels.save(
         outcome.model,
         weights,
-        data="rendered talking heads of `dfmodels demo`; for trying the tool, not for judging films",
+        data="rendered talking heads of `dfmodels demo`; for trying the tool, not for judging videos",
     )
 
-    say("3/4 encoding an unseen real and an unseen fake film")
-    films = []
-    for name, frames in outcome.films.items():
-        films.append(out / f"{name}.mp4")
-        write_film(films[-1], frames)
+    say("3/4 encoding an unseen real and an unseen fake video")
+    videos = []
+    for name, frames in outcome.videos.items():
+        videos.append(out / f"{name}.mp4")
+        write_video(videos[-1], frames)
 
-    say("4/4 scoring both films, as `dfmodels score` does")
-    scores = score.score_videos(
+    say("4/4 scoring both videos, as `dfmodels score` does")
+    scores = score_videos(
         dfmodels.load(weights),
-        films,
+        videos,
         faces=face_detector("none"),
         num_clips="all",
         average=None,
@@ -114,11 +115,11 @@ def run(options: argparse.Namespace) -> int:
         plot=out,
     )
     print(f"\n{outcome.result}\n")
-    print(score.table(scores))
+    print(table(scores))
     print(f"weights  {weights}")
-    for film in films:
-        print(f"plot     {out / film.name}.png")
-    print(f"again    dfmodels score {films[0]} {films[1]} --weights {weights} --faces none --clips all --plot {out}")
+    for video in videos:
+        print(f"plot     {out / video.name}.png")
+    print(f"again    dfmodels score {videos[0]} {videos[1]} --weights {weights} --faces none --clips all --plot {out}")
     print(f"took     {time.perf_counter() - begun:.0f} s")
     return 1 if any(result.error for result in scores) else 0
 
@@ -127,7 +128,7 @@ def say(step: str) -> None:
     print(step, file=sys.stderr)
 
 
-def write_film(path: Path, frames: NDArray[np.uint8]) -> None:
+def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
     """Encode frames (T, H, W, 3), uint8 RGB, as an MP4."""
     try:
         import av
@@ -147,7 +148,7 @@ def write_film(path: Path, frames: NDArray[np.uint8]) -> None:
 
 def clip_demo(name: str, seed: int) -> Outcome:
     """Of a detector that tells real from fake clips by how they flicker."""
-    from dfmodels.data import render_clip
+    from dfmodels.synthetic import render_clip
 
     say(f"1/4 rendering and training on {TRAIN_CLIPS} clips of {TRAIN_IDENTITIES} rendered people")
     model = train_on_clips(name, seed)
@@ -158,15 +159,15 @@ def clip_demo(name: str, seed: int) -> Outcome:
         model,
         f"held-out clips: AUC {auc:.3f}, accuracy {accuracy:.3f} ({HELD_OUT_IDENTITIES} unseen people)",
         {
-            film: render_clip(person + fake, seed, fake, num_frames=FILM_SECONDS * FPS, size=SIZE)
-            for film, fake in (("real", False), ("fake", True))
+            video: render_clip(person + fake, seed, fake, num_frames=VIDEO_SECONDS * FPS, size=SIZE)
+            for video, fake in (("real", False), ("fake", True))
         },
     )
 
 
 def train_on_clips(name: str, seed: int) -> Detector:
     """The small detector `name`, trained on rendered clips."""
-    from dfmodels.data import TalkingHeads
+    from dfmodels.synthetic import TalkingHeads
     from dfmodels.training.loop import fit
 
     torch.manual_seed(seed)
@@ -196,8 +197,8 @@ def train_on_clips(name: str, seed: int) -> Detector:
 
 def test_on_clips(model: Detector, seed: int) -> tuple[float, float]:
     """AUC and accuracy on clips of people that training never saw."""
-    from dfmodels.data import TalkingHeads
     from dfmodels.evaluation.metrics import accuracy, roc_auc
+    from dfmodels.synthetic import TalkingHeads
 
     clips = rendered(
         TalkingHeads(
@@ -227,7 +228,7 @@ def rendered(clips: "TalkingHeads", contract: InputContract) -> Any:
 
 def group_demo(name: str, seed: int) -> Outcome:
     """Of a detector of single frames, trained on groups of a real face and four forgeries that each leave a trace."""
-    from dfmodels.data.miniature import render_group, write_miniature
+    from dfmodels.synthetic import render_group, write_miniature
 
     pairs = (TRAIN_PAIRS, 0, HELD_OUT_PAIRS)
     with TemporaryDirectory() as folder:
@@ -238,7 +239,7 @@ def group_demo(name: str, seed: int) -> Outcome:
         say(f"2/4 testing frame by frame on {2 * HELD_OUT_PAIRS} unseen people and four forgeries of each")
         auc, accuracy, video_auc = test_on_frames(model, folder)
     person = 2 * sum(pairs)
-    group = render_group(person, person + 1, frames=FILM_SECONDS * FPS, size=SIZE, seed=seed, fps=FPS)
+    group = render_group(person, person + 1, frames=VIDEO_SECONDS * FPS, size=SIZE, seed=seed, fps=FPS)
     return Outcome(
         model,
         f"held-out frames: AUC {auc:.3f}, accuracy {accuracy:.3f} (four in five are fake); "
@@ -250,8 +251,9 @@ def group_demo(name: str, seed: int) -> Outcome:
 def train_on_groups(name: str, folder: str | Path, seed: int) -> "LSDA":
     """The small detector `name`, distilled on the training split of a miniature."""
     from dfmodels.data import ForgeryGroups, folder_videos, make_groups, read_pairs
-    from dfmodels.detectors.lsda import LSDADistillation, lsda, make_encoder
+    from dfmodels.detectors.lsda import lsda, make_encoder
     from dfmodels.training.distillation import distill
+    from dfmodels.training.objectives.lsda import LSDADistillation
 
     torch.manual_seed(seed)
     student = lsda(**OPTIONS[name])

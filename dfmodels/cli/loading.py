@@ -1,4 +1,4 @@
-"""A detector out of a weights file, as several commands ask for it: --model and --set."""
+"""A detector out of a weights file on a device, as several commands ask for it: --model, --set and --device."""
 
 import argparse
 import ast
@@ -7,6 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
+
+import dfops
 from dfmodels.detector import Detector
 from dfmodels.registry import build, check_options, list_models, load
 
@@ -67,3 +70,21 @@ def load_model(name: str | None, weights: str | Path, settings: dict[str, Any]) 
         if not settings:
             raise
         raise ValueError(f"{name} cannot be built with --set {format_settings(settings)}: {error}") from error
+
+
+def choose_device(name: str) -> torch.device:
+    """The device called `name`; "auto" is the GPU where torch and dfops can use one."""
+    usable = torch.cuda.is_available() and dfops.cuda_loaded()
+    if name == "auto":
+        return torch.device("cuda" if usable else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}") from error
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"--device must be auto, cpu, cuda or cuda:N, got {name!r}")
+    if device.type == "cuda" and not usable:
+        raise ValueError(f"--device {name}: no usable GPU; `python -m dfops.info` shows why, --device cpu always works")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise ValueError(f"--device {name}: torch sees {torch.cuda.device_count()} GPU(s)")
+    return device

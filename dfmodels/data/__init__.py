@@ -1,5 +1,6 @@
-"""Data sets: generated clips with labels, groups of a real face and its forgeries."""
+"""Data sets: groups of a real face and its forgeries, and their frames one by one."""
 
+from dfmodels._moved import moved
 from dfmodels.data.groups import (
     ForgeryGroups,
     Video,
@@ -10,14 +11,9 @@ from dfmodels.data.groups import (
     make_groups,
     read_pairs,
 )
-from dfmodels.data.miniature import write_miniature
-from dfmodels.data.talking_heads import DEFAULT_CONFIG, TalkingHeadConfig, TalkingHeads, render_clip
 
 __all__ = [
-    "DEFAULT_CONFIG",
     "ForgeryGroups",
-    "TalkingHeadConfig",
-    "TalkingHeads",
     "Video",
     "VideoFrames",
     "collate_groups",
@@ -25,6 +21,14 @@ __all__ = [
     "folder_videos",
     "make_groups",
     "read_pairs",
+]
+
+__getattr__ = moved(
+    __name__,
+    "dfmodels.synthetic",
+    "DEFAULT_CONFIG",
+    "TalkingHeadConfig",
+    "TalkingHeads",
     "render_clip",
     "write_miniature",
-]
+)

@@ -694,7 +694,7 @@ def stil(
         clamp_pool: shrink pooling windows to maps that are smaller, instead of raising.
         num_frames: frames T of a clip for the input contract; any T runs.
         size: height and width of the face crops it is trained on, for the input contract; from 97 on with the defaults.
-        preset: input contract: "released" (ImageNet statistics, frames spread over the film), or "deepfakebench" (mean
+        preset: input contract: "released" (ImageNet statistics, frames spread over the video), or "deepfakebench" (mean
             and standard deviation 1/2, neighbouring frames). Implied by the keys of a DeepfakeBench checkpoint.
 
     Raises:

@@ -1,1 +1,1 @@
-"""Scores of videos, their pictures, and metrics."""
+"""Judging scores of any origin: metrics."""

@@ -1,1 +1,7 @@
-"""Training loop and published recipes."""
+"""Training loops, what is trained around a detector, and published recipes."""
+
+from dfmodels.training.distillation import distill
+from dfmodels.training.loop import fit
+from dfmodels.training.objectives.lsda import LSDADistillation
+
+__all__ = ["LSDADistillation", "distill", "fit"]

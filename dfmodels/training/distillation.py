@@ -12,8 +12,8 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from dfmodels import weights
-from dfmodels.detectors.lsda import LSDADistillation
 from dfmodels.training import recipes
+from dfmodels.training.objectives.lsda import LSDADistillation
 
 
 def distill(

@@ -1,4 +1,4 @@
-"""Clips of face crops out of films: decoding, face boxes, crops."""
+"""Clips of face crops out of videos: decoding, face boxes, crops."""
 
 from dfmodels.video.alignment import align_face
 from dfmodels.video.clips import Clip, NoFaceError, clip_frames, folder_clip_frames, read_clips

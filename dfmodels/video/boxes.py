@@ -21,9 +21,9 @@ class BoxesFile:
     """Face boxes read from a JSON file.
 
     The file holds `{"12": [[x0, y0, x1, y1], ...], ...}`: frame numbers, counted from 0, to boxes in pixels of the
-    film as it is shown (x0 < x1 rightwards, y0 < y1 downwards); a fifth number is the score, 1 where it is missing, ten
-    more are x and y of five landmarks in the order of `align_face`. A frame that is not listed has no box. For several
-    films, `{"film.mp4": {"12": ...}, ...}` by file or folder name.
+    video as it is shown (x0 < x1 rightwards, y0 < y1 downwards); a fifth number is the score, 1 where it is missing,
+    ten more are x and y of five landmarks in the order of `align_face`. A frame that is not listed has no box. For
+    several videos, `{"video.mp4": {"12": ...}, ...}` by file or folder name.
 
     Raises:
         ValueError: a file that is missing or has another form; file, key and expected form are named.
@@ -43,10 +43,10 @@ class BoxesFile:
         if not isinstance(content, dict):
             raise ValueError(f"{self.path}: expected an object of frame numbers to boxes, got {kind(content)}")
         self._all: dict[int, Boxes] | None = None
-        self._films: dict[str, dict[int, Boxes]] = {}
+        self._videos: dict[str, dict[int, Boxes]] = {}
         if content and all(isinstance(value, dict) for value in content.values()):
-            for film, frames in content.items():
-                self._films[normal(film)] = self._frames(frames, f"film {film!r}, ")
+            for video, frames in content.items():
+                self._videos[normal(video)] = self._frames(frames, f"video {video!r}, ")
         else:
             self._all = self._frames(content, "")
 
@@ -54,7 +54,7 @@ class BoxesFile:
         """Boxes (N, 5) x0, y0, x1, y1, score of a frame.
 
         Raises:
-            VideoError: the file lists several films and `path` is none of them.
+            VideoError: the file lists several videos and `path` is none of them.
         """
         return self.detect_landmarks(frame, path)[:, :5]
 
@@ -63,11 +63,11 @@ class BoxesFile:
         frames = self._all
         if frames is None:
             # A path like `.` or `clips/..` has no name of its own.
-            film = normal(Path(path).name or Path(path).resolve().name)
-            if film not in self._films:
-                known = ", ".join(sorted(self._films)[:5])
-                raise VideoError(f"{os.fspath(path)}: {self.path} has no boxes for {film!r}, it lists {known}")
-            frames = self._films[film]
+            video = normal(Path(path).name or Path(path).resolve().name)
+            if video not in self._videos:
+                known = ", ".join(sorted(self._videos)[:5])
+                raise VideoError(f"{os.fspath(path)}: {self.path} has no boxes for {video!r}, it lists {known}")
+            frames = self._videos[video]
         return frames.get(frame.index, np.empty((0, 15)))
 
     def _frames(self, content: dict[str, Any], where: str) -> dict[int, Boxes]:

@@ -1,4 +1,4 @@
-"""Clips of face crops out of a film."""
+"""Clips of face crops out of a video."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CROPS = ("square", "aligned")
 
 
 class NoFaceError(VideoError):
-    """A film in which the detector finds no face in any clip."""
+    """A video in which the detector finds no face in any clip."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,9 +34,9 @@ class Clip:
 
     Attributes:
         frames: crops resized to one size (T, H, W, 3), uint8 RGB, 0 to 255.
-        indices: frame numbers in the film (T).
+        indices: frame numbers in the video (T).
         times: presentation times in seconds (T).
-        boxes: the crops in pixels of the film (T, 4) int64: x0, y0, x1, y1, end exclusive; for an aligned one the
+        boxes: the crops in pixels of the video (T, 4) int64: x0, y0, x1, y1, end exclusive; for an aligned one the
             square crop of the same face.
     """
 
@@ -59,17 +59,18 @@ class Clip:
 def clip_frames(
     num_frames_in_video: int, clip_length: int, num_clips: int | None = None, sampling: str = "consecutive"
 ) -> list[list[int]]:
-    """Frame numbers of the clips of a film.
+    """Frame numbers of the clips of a video.
 
     "consecutive": segments from frame 0 on. An incomplete last segment is dropped unless it is the only one, which
     repeats its last frame. Of S segments, `num_clips` N < S takes those at the centres of N equal parts: segment
     floor((i + 1/2) S / N) for i = 0..N-1.
 
-    "spread": the T * N frames of `eval_frames`, T at a time. A film of fewer frames repeats some, within a clip and
+    "spread": the T * N frames of `eval_frames`, T at a time. A video of fewer frames repeats some, within a clip and
     from one clip to the next.
 
     "even": T * N frames of `even_frames`, T at a time. N is at most the number of clips that different frames fill, so
-    only a film of fewer than T frames repeats some; with T = 1 a film of no more than N frames gives each of them once.
+    only a video of fewer than T frames repeats some; with T = 1 a video of no more than N frames gives each of them
+    once.
 
     Args:
         num_frames_in_video: at least 1.
@@ -143,16 +144,16 @@ def read_clips(
     crop: str = "square",
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[Clip]:
-    """Read the clips of `clip_frames` out of a film, cropped to one face each.
+    """Read the clips of `clip_frames` out of a video, cropped to one face each.
 
-    The film is streamed once, up to the last frame needed; one clip of frames is in memory. The face of a clip of
+    The video is streamed once, up to the last frame needed; one clip of frames is in memory. The face of a clip of
     consecutive frames is chosen by `select`, followed by overlap, and its box smoothed over time (`tracking.follow`);
     frames without a detection take the interpolated or nearest box of their clip. Spread and even frames are too far
     apart to follow a face: `select` chooses in each, and frames without a detection take the nearest box of their clip.
     A clip without any detection is left out, so of single frames every one without a face.
 
     Args:
-        path: a film or a folder of images, as for `read_frames`.
+        path: a video or a folder of images, as for `read_frames`.
         num_frames: frames of a clip T.
         size: height and width of the crops in pixels, or one number for both; plain bilinear resize.
         faces: a detector or its specification for `face_detector`; None is "none", the frames are crops already and
@@ -169,8 +170,8 @@ def read_clips(
 
     Raises:
         ValueError: an argument other than the ones above; raised by the call, the errors below by the first clips.
-        VideoError: nothing to read at `path`, or a film that is damaged or cut off.
-        NoFaceError: no clip of the film shows a face.
+        VideoError: nothing to read at `path`, or a video that is damaged or cut off.
+        NoFaceError: no clip of the video shows a face.
         ImportError: PyAV or OpenCV is not installed.
     """
     check_count("num_frames", num_frames)
@@ -194,7 +195,7 @@ def read_clips(
 
 @dataclass
 class Assembler:
-    """Turns the frames of a film into clips."""
+    """Turns the frames of a video into clips."""
 
     path: Path
     detector: FaceDetector
@@ -225,11 +226,11 @@ class Assembler:
                         held.append(frame)
                     del frame  # the name would keep a frame alive while the next clip is read
                 ended = not held or held[-1].index < numbers[-1]
-                # A decoder may give fewer frames than the file has packets: what is there counts as the whole film.
+                # A decoder may give fewer frames than the file has packets: what is there counts as the whole video.
                 if not held or (ended and numbers is not plan[0]):
                     break
                 clip = self.assemble(held, [min(number, held[-1].index) for number in numbers])
-                held = [frame for frame in held if frame.index >= next_start]  # a short film shares it with the next
+                held = [frame for frame in held if frame.index >= next_start]  # a short video shares it with the next
                 if clip is not None:
                     found = True
                     yield clip

@@ -44,7 +44,7 @@ class FaceDetector(Protocol):
     whole_frame: bool
 
     def detect(self, frame: Frame, path: str | os.PathLike[str]) -> NDArray[np.float64]:
-        """Faces (N, 5) of a frame of the film at `path`: x0, y0, x1, y1 in pixels of the film, score.
+        """Faces (N, 5) of a frame of the video at `path`: x0, y0, x1, y1 in pixels of the video, score.
 
         A detector may also have a method `detect_landmarks` that gives (N, 15): behind these values x and y of five
         points in the order of `align_face`, not finite where they are unknown.
@@ -230,7 +230,7 @@ def check_margin(margin: float, name: str = "margin") -> None:
 
 
 def reduced(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float]:
-    """A copy with the longer side at most DETECTION_SIDE, and the factors that lead x and y back to the film."""
+    """A copy with the longer side at most DETECTION_SIDE, and the factors that lead x and y back to the video."""
     height, width = image.shape[:2]
     scale = DETECTION_SIDE / max(height, width)
     if scale >= 1:

@@ -1,4 +1,4 @@
-"""One frame of a film, and the error every reader of films raises."""
+"""One frame of a video, and the error every reader of videos raises."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ __all__ = ["Frame", "VideoError"]
 
 
 class VideoError(ValueError):
-    """A film, or a folder of images, that cannot be read. The message is one sentence and begins with its path."""
+    """A video, or a folder of images, that cannot be read. The message is one sentence and begins with its path."""
 
 
 @dataclass(frozen=True, eq=False)
 class Frame:
-    """One frame of a film, turned the way a player shows it.
+    """One frame of a video, turned the way a player shows it.
 
     Attributes:
         index: number of the frame in order of presentation, the first is 0.
-        time: presentation time in seconds from the start of the film.
+        time: presentation time in seconds from the start of the video.
         image: pixels (H, W, 3), uint8 RGB, 0 to 255.
     """
 

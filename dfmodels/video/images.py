@@ -1,4 +1,4 @@
-"""A folder of images as a film."""
+"""A folder of images as a video."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from dfmodels.video.frame import Frame, VideoError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
-IMAGE_RATE = 25.0  # frames per second: a folder has no clock, this is the rate of most published film sets
+IMAGE_RATE = 25.0  # frames per second: a folder has no clock, this is the rate of most published video sets
 
 
 def image_files(path: Path) -> list[Path]:

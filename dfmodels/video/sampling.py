@@ -1,4 +1,4 @@
-"""Frames of a film: evenly spaced ones; STIL's candidates, fixed ones of them to judge by, random ones to train on."""
+"""Frames of a video: evenly spaced ones; STIL's candidates, fixed ones of them to judge by, random ones to train on."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import numpy as np
 
 __all__ = ["SPAN", "candidate_frames", "eval_frames", "even_frames", "train_frames"]
 
-SPAN = 150  # candidates a film
+SPAN = 150  # candidates a video
 
 
 def even_frames(num_frames_in_video: int, count: int) -> list[int]:
-    """Evenly spaced frames from the first to the last of a film of n frames.
+    """Evenly spaced frames from the first to the last of a video of n frames.
 
     Frame i of k = `count` is floor(i * (n - 1) / (k - 1) + 1/2), in whole numbers; one frame alone is the middle one,
     (n - 1) // 2.
 
     Args:
         num_frames_in_video: n, at least 1.
-        count: number of frames k, at least 1; more frames than the film has repeat some.
+        count: number of frames k, at least 1; more frames than the video has repeat some.
 
     Returns:
         `count` ascending frame numbers.
@@ -36,9 +36,9 @@ def even_frames(num_frames_in_video: int, count: int) -> list[int]:
 
 
 def candidate_frames(num_frames_in_video: int, span: int = SPAN) -> list[int]:
-    """Evenly spaced frame numbers from the first to the last frame of a film of n frames.
+    """Evenly spaced frame numbers from the first to the last frame of a video of n frames.
 
-    c[j] = j * (n - 1) // (span - 1) for j = 0..span-1. A film shorter than the span gives some frames more than once.
+    c[j] = j * (n - 1) // (span - 1) for j = 0..span-1. A video shorter than the span gives some frames more than once.
 
     Args:
         num_frames_in_video: n, at least 1.
@@ -60,7 +60,7 @@ def candidate_frames(num_frames_in_video: int, span: int = SPAN) -> list[int]:
 
 
 def eval_frames(num_frames_in_video: int, count: int, span: int = SPAN) -> list[int]:
-    """The frames a film is judged by: the middle candidates of `count` equal parts.
+    """The frames a video is judged by: the middle candidates of `count` equal parts.
 
     Frame i is c[int(tick / 2 + tick * i)] with tick = candidates / count, in float64, whose rounding the release has.
 

@@ -19,7 +19,7 @@ Boxes = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Square:
-    """Centre and side of a square around a face, in pixels of the film."""
+    """Centre and side of a square around a face, in pixels of the video."""
 
     x: float
     y: float

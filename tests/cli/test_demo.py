@@ -8,8 +8,8 @@ import torch
 
 import dfmodels
 from dfmodels.cli import demo, main
-from dfmodels.data import TalkingHeads
 from dfmodels.detectors import InputContract
+from dfmodels.synthetic import TalkingHeads
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def tiny(monkeypatch):
         "TRAIN_PAIRS": 4,
         "HELD_OUT_PAIRS": 1,
         "GROUP_EPOCHS": 1,
-        "FILM_SECONDS": 1,
+        "VIDEO_SECONDS": 1,
     }
     for name, value in sizes.items():
         monkeypatch.setattr(demo, name, value)
@@ -55,16 +55,16 @@ def test_seed_decides(tiny, name):
     weights = [torch.nn.utils.parameters_to_vector(outcome.model.parameters()) for outcome in (one, two, other)]
     assert weights[0].equal(weights[1])
     assert not weights[0].equal(weights[2])
-    assert list(one.films) == ["real", "fake"]
-    for film in one.films:
-        np.testing.assert_array_equal(one.films[film], two.films[film])
-        assert (one.films[film] != other.films[film]).any()
-    assert (one.films["real"] != one.films["fake"]).any()
+    assert list(one.videos) == ["real", "fake"]
+    for video in one.videos:
+        np.testing.assert_array_equal(one.videos[video], two.videos[video])
+        assert (one.videos[video] != other.videos[video]).any()
+    assert (one.videos["real"] != one.videos["fake"]).any()
 
 
 @pytest.mark.parametrize("name", ["ddl", "stil"])
 def test_clips_are_what_scoring_shows(name):
-    # one formula for training, testing and films: the frames of a clip are normalised as the contract says
+    # one formula for training, testing and videos: the frames of a clip are normalised as the contract says
     contract = dfmodels.build(name, **demo.OPTIONS[name]).contract
     clips = TalkingHeads(2, size=demo.SIZE)
     assert contract.num_frames == clips.num_frames

@@ -1,4 +1,4 @@
-"""`dfmodels score` as a person meets it: good films, every kind of bad one, and wrong arguments."""
+"""`dfmodels score` as a person meets it: good videos, every kind of bad one, and wrong arguments."""
 
 import csv
 import io
@@ -16,11 +16,12 @@ import dfmodels
 from dfmodels import registry
 from dfmodels.cli import main
 from dfmodels.cli import score as cli_score
+from dfmodels.scoring import batch as scoring_batch
 from dfmodels.video import clip_frames
 from tests.cli.test_convert import STIL, write_backbone, write_bench
 from tests.models.frame_level import FrameLevel
 from tests.models.test_detectors import small
-from tests.video.films import corners, cut, noise, ramp, turn, write_film, write_image, write_sound
+from tests.video.videos import corners, cut, noise, ramp, turn, write_image, write_sound, write_video
 
 
 @pytest.fixture(scope="module")
@@ -45,19 +46,19 @@ def test_every_kind_of_file_gets_a_row(capsys, weights, tmp_path):
         write_image(folder / f"frame{i}.png", noise(i))
     empty, text = tmp_path / "empty.mp4", tmp_path / "text.mp4"
     empty.write_bytes(b"")
-    text.write_text("this is no film\n" * 50)
+    text.write_text("this is no video\n" * 50)
     good = {
-        "normal": write_film(tmp_path / "normal.mp4", 20, noise),
-        "rotated": turn(write_film(tmp_path / "phone.mp4", 12, corners), 0, 1, -1, 0),
-        "variable": write_film(tmp_path / "variable.mp4", 10, noise, pts=[0, 1, 2, 5, 6, 9, 14, 15, 16, 30]),
-        "two frames": write_film(tmp_path / "two.mp4", 2, noise),
+        "normal": write_video(tmp_path / "normal.mp4", 20, noise),
+        "rotated": turn(write_video(tmp_path / "phone.mp4", 12, corners), 0, 1, -1, 0),
+        "variable": write_video(tmp_path / "variable.mp4", 10, noise, pts=[0, 1, 2, 5, 6, 9, 14, 15, 16, 30]),
+        "two frames": write_video(tmp_path / "two.mp4", 2, noise),
         "folder": folder,
-        "name": write_film(tmp_path / "тест видео 50% é.mp4", 8, noise),
+        "name": write_video(tmp_path / "тест видео 50% é.mp4", 8, noise),
     }
     bad = {
         "is empty": empty,
         "not a video": text,
-        "cut": cut(write_film(tmp_path / "whole.mp4", 30, noise), 0.6),
+        "cut": cut(write_video(tmp_path / "whole.mp4", 30, noise), 0.6),
         "no video": write_sound(tmp_path / "sound.m4a"),
         "does not exist": tmp_path / "nowhere.mp4",
     }
@@ -81,29 +82,29 @@ def test_every_kind_of_file_gets_a_row(capsys, weights, tmp_path):
     assert err == ""
 
 
-def test_a_film_without_faces_says_so(capsys, weights, tmp_path):
-    film = write_film(tmp_path / "grey.mp4", 9, ramp((64, 64)))
-    status, out, _ = score(capsys, film, "--weights", weights)
+def test_a_video_without_faces_says_so(capsys, weights, tmp_path):
+    video = write_video(tmp_path / "grey.mp4", 9, ramp((64, 64)))
+    status, out, _ = score(capsys, video, "--weights", weights)
     assert status == 1
     assert "failed" in out
     assert "haar finds no face" in out
 
 
 def test_all_good_is_status_zero_and_a_table(capsys, weights, tmp_path):
-    film = write_film(tmp_path / "film.mp4", 9, noise)
-    status, out, err = score(capsys, film, "--weights", weights, "--faces", "none")
+    video = write_video(tmp_path / "video.mp4", 9, noise)
+    status, out, err = score(capsys, video, "--weights", weights, "--faces", "none")
     assert status == 0
     assert out.splitlines()[0].split()[:4] == ["video", "verdict", "fake", "probability"]
-    assert str(film) in out
+    assert str(video) in out
     assert err == ""
 
 
 def test_csv(capsys, weights, tmp_path):
-    films = [write_film(tmp_path / "a, b.mp4", 17, noise), tmp_path / "none.mp4"]
-    status, out, _ = score(capsys, *films, "--weights", weights, "--faces", "none", "--format", "csv")
+    videos = [write_video(tmp_path / "a, b.mp4", 17, noise), tmp_path / "none.mp4"]
+    status, out, _ = score(capsys, *videos, "--weights", weights, "--faces", "none", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
     assert status == 1
-    assert rows[0]["video"] == str(films[0])
+    assert rows[0]["video"] == str(videos[0])
     assert len(rows[0]["clip_probabilities"].split()) == 2
     assert float(rows[0]["fake_probability"]) == pytest.approx(
         np.mean([float(p) for p in rows[0]["clip_probabilities"].split()])
@@ -113,12 +114,12 @@ def test_csv(capsys, weights, tmp_path):
 
 
 def test_batches_do_not_change_the_scores(capsys, weights, tmp_path):
-    film = write_film(tmp_path / "film.mp4", 40, noise)
+    video = write_video(tmp_path / "video.mp4", 40, noise)
     results = []
     for batch in (1, 3):
         _, out, _ = score(
             capsys,
-            film,
+            video,
             "--weights",
             weights,
             "--faces",
@@ -142,9 +143,9 @@ def json_rows(capsys, *arguments):
 
 
 def test_clips_and_average(capsys, weights, tmp_path, monkeypatch):
-    film = write_film(tmp_path / "film.mp4", 80, noise)
+    video = write_video(tmp_path / "video.mp4", 80, noise)
     given = ["--weights", weights]
-    (long,) = json_rows(capsys, film, *given)
+    (long,) = json_rows(capsys, video, *given)
     assert len(long["clips"]) == 8  # what the contract of ddl says
 
     def fake_logits(*shown):
@@ -157,7 +158,7 @@ def test_clips_and_average(capsys, weights, tmp_path, monkeypatch):
         monkeypatch.setattr("dfmodels.cli.score.load_model", lambda *arguments: model)
 
     fake_logits(4.0, -1.0)
-    (row,) = json_rows(capsys, film, *given)
+    (row,) = json_rows(capsys, video, *given)
     assert [clip["fake_probability"] for clip in row["clips"]] == pytest.approx([0.98201379, 0.26894142])
     assert row["fake_probability"] == pytest.approx(0.81757448)  # the sigmoid of 1.5
     first, second = clip_frames(80, 8, 2, "spread")
@@ -165,24 +166,26 @@ def test_clips_and_average(capsys, weights, tmp_path, monkeypatch):
     assert [clip["end"] for clip in row["clips"]] == [first[-1] / 25, second[-1] / 25]
 
     fake_logits(4.0, -1.0)
-    (row,) = json_rows(capsys, film, *given, "--average", "probabilities")
+    (row,) = json_rows(capsys, video, *given, "--average", "probabilities")
     assert row["fake_probability"] == pytest.approx((0.98201379 + 0.26894142) / 2)
     fake_logits(*range(10))
-    assert len(json_rows(capsys, film, *given, "--clips", "all")[0]["clips"]) == 10
+    assert len(json_rows(capsys, video, *given, "--clips", "all")[0]["clips"]) == 10
     fake_logits(*range(5))
-    assert json_rows(capsys, film, *given, "--clips", "5")[0]["fake_probability"] == pytest.approx(1 / (1 + np.exp(-2)))
+    assert json_rows(capsys, video, *given, "--clips", "5")[0]["fake_probability"] == pytest.approx(
+        1 / (1 + np.exp(-2))
+    )
 
 
 def catch_bars(monkeypatch):
     """The progress bars that will be drawn."""
     bars = []
 
-    class Bar(cli_score.tqdm):
+    class Bar(scoring_batch.tqdm):
         def __init__(self, **options):
             super().__init__(**{**options, "file": io.StringIO(), "disable": False})
             bars.append(self)
 
-    monkeypatch.setattr(cli_score, "tqdm", Bar)
+    monkeypatch.setattr(scoring_batch, "tqdm", Bar)
     return bars
 
 
@@ -194,8 +197,8 @@ def test_the_progress_bar_ends_full(weights, tmp_path, monkeypatch, sampling, cl
     model = dfmodels.load(weights)
     model.contract = replace(model.contract, sampling=sampling)
     monkeypatch.setattr(cli_score, "load_model", lambda *arguments: model)
-    film = write_film(tmp_path / "film.mp4", frames, noise)
-    assert main(["score", str(film), "--weights", weights, "--faces", "none", *clips]) == 0
+    video = write_video(tmp_path / "video.mp4", frames, noise)
+    assert main(["score", str(video), "--weights", weights, "--faces", "none", *clips]) == 0
     assert [(bar.n, bar.total) for bar in bars] == [(bars[0].total, bars[0].n)]
 
 
@@ -208,8 +211,8 @@ def frame_weights(tmp_path, monkeypatch):
 
 
 def test_a_detector_of_single_frames_speaks_of_frames(capsys, frame_weights, tmp_path):
-    film, short = write_film(tmp_path / "film.mp4", 50), write_film(tmp_path / "short.mp4", 3)
-    given = [film, short, tmp_path / "none.mp4", "--weights", frame_weights, "--faces", "none"]
+    video, short = write_video(tmp_path / "video.mp4", 50), write_video(tmp_path / "short.mp4", 3)
+    given = [video, short, tmp_path / "none.mp4", "--weights", frame_weights, "--faces", "none"]
     _, out, _ = score(capsys, *given)
     header, *lines = out.splitlines()[:4]
     assert "  frames  highest frame (time) " in header
@@ -229,16 +232,16 @@ def test_a_detector_of_single_frames_speaks_of_frames(capsys, frame_weights, tmp
 
 def test_pictures_and_bar_of_a_detector_of_single_frames(capsys, frame_weights, tmp_path, monkeypatch):
     bars = catch_bars(monkeypatch)
-    film = write_film(tmp_path / "film.mp4", 40)
-    given = [film, "--weights", frame_weights, "--faces", "none", "--plot", tmp_path / "plots"]
+    video = write_video(tmp_path / "video.mp4", 40)
+    given = [video, "--weights", frame_weights, "--faces", "none", "--plot", tmp_path / "plots"]
     assert score(capsys, *given)[0] == 0
     assert [(bar.n, bar.total) for bar in bars] == [(40, 40)]
-    assert (tmp_path / "plots" / "film.mp4.png").read_bytes().startswith(b"\x89PNG")
+    assert (tmp_path / "plots" / "video.mp4.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_wrong_average(capsys, weights):
     with pytest.raises(SystemExit) as stopped:
-        score(capsys, "film.mp4", "--weights", weights, "--average", "votes")
+        score(capsys, "video.mp4", "--weights", weights, "--average", "votes")
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert "--average" in error
@@ -246,20 +249,22 @@ def test_wrong_average(capsys, weights):
 
 
 def test_plots(capsys, weights, tmp_path):
-    films = [
-        write_film(tmp_path / name / "$film.mp4", 17, noise) for name in ("a", "b") if (tmp_path / name).mkdir() is None
+    videos = [
+        write_video(tmp_path / name / "$video.mp4", 17, noise)
+        for name in ("a", "b")
+        if (tmp_path / name).mkdir() is None
     ]
     out = tmp_path / "plots" / "new"
-    status, _, _ = score(capsys, *films, tmp_path / "none.mp4", "--weights", weights, "--faces", "none", "--plot", out)
+    status, _, _ = score(capsys, *videos, tmp_path / "none.mp4", "--weights", weights, "--faces", "none", "--plot", out)
     assert status == 1
     pictures = sorted(path.name for path in out.iterdir())
-    assert pictures == ["$film.mp4-2.png", "$film.mp4.png"]  # one each, the unreadable film has none
+    assert pictures == ["$video.mp4-2.png", "$video.mp4.png"]  # one each, the unreadable video has none
     assert all((out / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
 
 
 def test_no_verdict_without_weights(capsys, tmp_path):
-    film = write_film(tmp_path / "film.mp4", 9, noise)
-    status, out, err = score(capsys, film, "--model", "ddl")
+    video = write_video(tmp_path / "video.mp4", 9, noise)
+    status, out, err = score(capsys, video, "--model", "ddl")
     assert status == 2
     assert out == ""
     assert "no verdict without trained detector weights" in err
@@ -267,12 +272,12 @@ def test_no_verdict_without_weights(capsys, tmp_path):
 
 
 def test_published_checkpoint(capsys, tmp_path):
-    film = write_film(tmp_path / "film.mp4", 9, noise)
+    video = write_video(tmp_path / "video.mp4", 9, noise)
     model = dfmodels.build("ddl")
     ours = model.state_dict()
     published = {"module." + key: ours[name][index] for key, (name, index) in model.published_layout().items()}
     torch.save(published, tmp_path / "published.pth")
-    arguments = [film, "--faces", "none", "--clips", 1, "--format", "json", "--weights", tmp_path / "published.pth"]
+    arguments = [video, "--faces", "none", "--clips", 1, "--format", "json", "--weights", tmp_path / "published.pth"]
     status, out, _ = score(capsys, *arguments, "--model", "ddl")
     assert status == 0
     assert json.loads(out)[0]["fake_probability"] is not None
@@ -282,24 +287,24 @@ def test_published_checkpoint(capsys, tmp_path):
 
 
 def test_a_stil_checkpoint_as_deepfakebench_leaves_it(capsys, tmp_path):
-    film = write_film(tmp_path / "film.mp4", 40, noise)
+    video = write_video(tmp_path / "video.mp4", 40, noise)
     model = small("stil").eval()
     bench = write_bench(model, tmp_path / "bench.pth")
-    (row,) = json_rows(capsys, film, "--weights", bench, *STIL)
-    assert len(row["clips"]) == 4  # its preset: neighbouring frames; as released two clips are spread over the film
+    (row,) = json_rows(capsys, video, "--weights", bench, *STIL)
+    assert len(row["clips"]) == 4  # its preset: neighbouring frames; as released two clips are spread over the video
     assert row["clips"][0]["end"] == pytest.approx(7 / 25)
-    assert len(json_rows(capsys, film, "--weights", bench, *STIL, "--set", "preset=released")[0]["clips"]) == 2
+    assert len(json_rows(capsys, video, "--weights", bench, *STIL, "--set", "preset=released")[0]["clips"]) == 2
     # the same file, converted
     assert main(["convert", str(bench), str(tmp_path / "ours.safetensors"), *STIL]) == 0
     capsys.readouterr()
-    (again,) = json_rows(capsys, film, "--weights", tmp_path / "ours.safetensors")
+    (again,) = json_rows(capsys, video, "--weights", tmp_path / "ours.safetensors")
     assert again["clips"] == row["clips"]
 
 
 def test_a_backbone_gives_no_verdict(capsys, tmp_path):
-    film = write_film(tmp_path / "film.mp4", 9, noise)
+    video = write_video(tmp_path / "video.mp4", 9, noise)
     backbone = write_backbone(small("stil"), tmp_path / "imagenet.pth")
-    status, out, err = score(capsys, film, "--weights", backbone, *STIL)
+    status, out, err = score(capsys, video, "--weights", backbone, *STIL)
     assert status == 2
     assert out == ""
     assert "holds weights of the backbone alone" in err
@@ -324,9 +329,9 @@ def test_a_backbone_gives_no_verdict(capsys, tmp_path):
     ],
 )
 def test_wrong_arguments(capsys, weights, tmp_path, arguments, message):
-    film = write_film(tmp_path / "film.mp4", 9, noise)
+    video = write_video(tmp_path / "video.mp4", 9, noise)
     given = arguments if "--weights" in arguments else [*arguments, "--weights", weights]
-    status, out, err = score(capsys, film, *given)
+    status, out, err = score(capsys, video, *given)
     assert status == 2
     assert out == ""
     assert message in err
@@ -335,26 +340,26 @@ def test_wrong_arguments(capsys, weights, tmp_path, arguments, message):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="a GPU is visible")
 def test_a_gpu_that_is_not_there(capsys, weights, tmp_path):
-    film = write_film(tmp_path / "film.mp4", 9, noise)
-    status, _, err = score(capsys, film, "--weights", weights, "--device", "cuda")
+    video = write_video(tmp_path / "video.mp4", 9, noise)
+    status, _, err = score(capsys, video, "--weights", weights, "--device", "cuda")
     assert status == 2
     assert "no usable GPU" in err
 
 
 def test_a_plot_folder_that_is_a_file(capsys, weights, tmp_path):
-    film = write_film(tmp_path / "film.mp4", 9, noise)
-    status, _, err = score(capsys, film, "--weights", weights, "--faces", "none", "--plot", film)
+    video = write_video(tmp_path / "video.mp4", 9, noise)
+    status, _, err = score(capsys, video, "--weights", weights, "--faces", "none", "--plot", video)
     assert status == 2
-    assert "film.mp4" in err
+    assert "video.mp4" in err
 
 
 def test_piped_output_has_no_progress_bar(weights, tmp_path):
-    film = write_film(tmp_path / "film.mp4", 9, noise)
-    command = [sys.executable, "-m", "dfmodels", "score", str(film), "--weights", weights, "--faces", "none"]
+    video = write_video(tmp_path / "video.mp4", 9, noise)
+    command = [sys.executable, "-m", "dfmodels", "score", str(video), "--weights", weights, "--faces", "none"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0
     assert done.stderr == ""
-    assert "film.mp4" in done.stdout
+    assert "video.mp4" in done.stdout
 
 
 def test_info_and_list(capsys):

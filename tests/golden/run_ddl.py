@@ -8,7 +8,7 @@ from torch.nn import functional as F
 import dfops
 from dfmodels import registry
 from dfmodels.detectors import ddl
-from dfmodels.evaluation.scoring import video_score
+from dfmodels.scoring import video_score
 from dfmodels.training import recipes
 from dfmodels.video import clip_frames, crop_box, folder_clip_frames
 from tests.golden.cases import Case, Run, fill, published_buffers, published_grad_norms, published_means

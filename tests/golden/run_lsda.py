@@ -13,6 +13,7 @@ from dfmodels.backbones.efficientnet import EfficientNetB4
 from dfmodels.backbones.iresnet import IResNet
 from dfmodels.backbones.xception import Xception
 from dfmodels.detectors import lsda
+from dfmodels.training.objectives import lsda as objective
 from dfops import augment, reference
 from dfops.augment import Draws
 from dfops.ops.latent_rotate import MODES, PADDINGS
@@ -135,10 +136,10 @@ def stub(width: int = 512) -> nn.Module:
     return encoder
 
 
-def stubbed(**options) -> lsda.LSDADistillation:
+def stubbed(**options) -> objective.LSDADistillation:
     student = dfmodels.build("lsda")
     student.encoder = stub()
-    return lsda.LSDADistillation(student, [stub() for _ in range(4)], stub(), **options)
+    return objective.LSDADistillation(student, [stub() for _ in range(4)], stub(), **options)
 
 
 def run_losses(case: Case, layout: str) -> Run:
@@ -147,7 +148,7 @@ def run_losses(case: Case, layout: str) -> Run:
     maps = {name: laid_out(inputs[f"{name}_features"], layout) for name in ("real", "student", "fused")}
     losses = training.losses({**maps, **{name: inputs[name] for name in ("binary_logits", "domain_logits")}})
     real, others = maps["real"][:, 0], maps["real"][:, 1:].split(1, 1)
-    divergences = torch.stack([lsda.jensen_shannon(real, other, (1.0,)) for other in others])
+    divergences = torch.stack([objective.jensen_shannon(real, other, (1.0,)) for other in others])
     outputs = {**losses, "js_df_f2f_fs_nt": divergences}
     outputs["real_js"] = stubbed(**{**case.args, "real_loss": "js"}).real_loss(maps["real"])
     for name, value in {"js_df_grad": divergences[0], "js_grad_real_features": outputs["real_js"]}.items():
@@ -160,7 +161,7 @@ def run_losses(case: Case, layout: str) -> Run:
 LOSSES = ("binary", "distill", "domain", "real", "overall")
 
 
-def run_training(case: Case, layout: str, training: lsda.LSDADistillation) -> Run:
+def run_training(case: Case, layout: str, training: objective.LSDADistillation) -> Run:
     weights.load_into(training, case.weights(), case.name)
     memory = torch.channels_last if layout == "channels_last" else torch.contiguous_format
     training.eval().to(memory_format=memory)
@@ -178,7 +179,7 @@ def run_training(case: Case, layout: str, training: lsda.LSDADistillation) -> Ru
 
 
 def run_full_training(case: Case, layout: str) -> Run:
-    return run_training(case, layout, lsda.LSDADistillation(**case.args))
+    return run_training(case, layout, objective.LSDADistillation(**case.args))
 
 
 def run_stub_training(case: Case, layout: str) -> Run:
@@ -352,7 +353,7 @@ RUNNERS = {
     "lsda_effb4": run_efficientnet,
     "lsda_drop_connect": run_drop_connect,
     "lsda_drop_rates": run_drop_rates,
-    "lsda_fusion": lambda case, layout: run_part(case, layout, lsda.fusion(512)),
+    "lsda_fusion": lambda case, layout: run_part(case, layout, objective.fusion(512)),
     "lsda_binary_head": lambda case, layout: run_part(case, layout, lsda.head(512, 512, 2)),
     "lsda_domain_head": lambda case, layout: run_part(case, layout, lsda.head(512, 256, 5)),
     "lsda_losses": run_losses,

@@ -10,7 +10,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from dfmodels import registry
 from dfmodels.detectors import stil
-from dfmodels.evaluation.scoring import video_score
+from dfmodels.scoring import video_score
 from dfmodels.training import recipes
 from dfmodels.video import candidate_frames, crop_box, eval_frames, train_frames
 from tests.golden.cases import Case, Run, fill, published_buffers, published_grad_norms, published_means

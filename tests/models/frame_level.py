@@ -1,4 +1,4 @@
-"""A detector of single frames for the tests: bright is fake, so a film of rising grey tells which frames it saw."""
+"""A detector of single frames for the tests: bright is fake, so a video of rising grey tells which frames it saw."""
 
 import torch
 

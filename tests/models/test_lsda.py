@@ -15,7 +15,9 @@ import dfops
 from dfmodels import weights
 from dfmodels.backbones.efficientnet import PACKAGE_LAYOUT, EfficientNetB4
 from dfmodels.detectors import lsda
-from dfmodels.detectors.lsda import LSDADistillation, PlainEncoder
+from dfmodels.detectors.lsda import PlainEncoder
+from dfmodels.training import LSDADistillation
+from dfmodels.training.objectives import lsda as objective
 from tests.models.test_detectors import SMALL, small
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -305,7 +307,7 @@ def test_running_centroid():
 
 def test_channels_last_encoders_are_read_in_place():
     maps = [torch.rand(3, 8, 4, 5).to(memory_format=torch.channels_last) for _ in range(2)]
-    stacked = lsda.stack_maps(maps)
+    stacked = objective.stack_maps(maps)
     assert torch.equal(stacked, torch.stack(maps, 1))
     assert stacked.stride(2) == 1
     for x in (stacked, stacked.contiguous()):
@@ -315,7 +317,7 @@ def test_channels_last_encoders_are_read_in_place():
 
 
 def test_the_released_preset():
-    options = lsda.PRESETS["deepfakebench"]
+    options = objective.PRESETS["deepfakebench"]
     assert (options.granularity, options.transforms, options.partner) == ("channel", (0, 1, 2, 3), "permutation")
     assert options.untrained_real_encoder
     training = distillation(preset="deepfakebench", detach_teacher=True)

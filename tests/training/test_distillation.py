@@ -5,10 +5,11 @@ import torch
 from torch.utils.data import Subset
 
 import dfmodels
-from dfmodels.data import ForgeryGroups, VideoFrames, folder_videos, make_groups, read_pairs, write_miniature
-from dfmodels.detectors.lsda import LSDADistillation, PlainEncoder
+from dfmodels.data import ForgeryGroups, VideoFrames, folder_videos, make_groups, read_pairs
+from dfmodels.detectors.lsda import PlainEncoder
 from dfmodels.evaluation.metrics import roc_auc
-from dfmodels.training.distillation import distill
+from dfmodels.synthetic import write_miniature
+from dfmodels.training import LSDADistillation, distill
 
 CHANNELS, WIDTH, SIZE = (24, 48, 96, 96), 64, 64
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from dfmodels.video import align_face
 from dfmodels.video.alignment import similarity
 from tests.strategies import seeds
-from tests.video.films import cv2, noise
+from tests.video.videos import cv2, noise
 
 # of a crop of side 1 with scale 1.3
 TARGETS = np.array([(0.37840, 0.47044), (0.62041, 0.46910), (0.50017, 0.60808), (0.40075, 0.74976), (0.60117, 0.74865)])

@@ -21,15 +21,15 @@ from dfmodels.video import (
     align_face,
     clip_frames,
     clips,
+    container,
     crop_box,
     eval_frames,
     even_frames,
-    film,
     folder_clip_frames,
     read_clips,
     read_frames,
 )
-from tests.video.films import STEP, cartoon, cut, cv2, noise, write_film, write_image
+from tests.video.videos import STEP, cartoon, cut, cv2, noise, write_image, write_video
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ddl_protocol.json"
 
@@ -153,13 +153,13 @@ def level(image: np.ndarray) -> int:
 
 
 @pytest.fixture
-def ramp_film(tmp_path: Path) -> Path:
-    return write_film(tmp_path / "ramp.mp4", 21)
+def ramp_video(tmp_path: Path) -> Path:
+    return write_video(tmp_path / "ramp.mp4", 21)
 
 
-def test_whole_frames(ramp_film: Path) -> None:
+def test_whole_frames(ramp_video: Path) -> None:
     for faces in (None, "none", WholeFrame()):
-        got = list(read_clips(ramp_film, num_frames=4, size=(10, 14), faces=faces))
+        got = list(read_clips(ramp_video, num_frames=4, size=(10, 14), faces=faces))
         assert len(got) == 5
         for number, clip in enumerate(got):
             assert clip.frames.shape == (4, 10, 14, 3)
@@ -172,8 +172,8 @@ def test_whole_frames(ramp_film: Path) -> None:
             assert clip.boxes.dtype == np.int64
 
 
-def test_short_film_repeats_its_last_frame(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 2)
+def test_short_video_repeats_its_last_frame(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 2)
     (clip,) = read_clips(path, num_frames=5, size=8)
     assert clip.indices == (0, 1, 1, 1, 1)
     assert [level(image) for image in clip.frames] == [0, 1, 1, 1, 1]
@@ -181,8 +181,8 @@ def test_short_film_repeats_its_last_frame(tmp_path: Path) -> None:
     assert clip.boxes.shape == (5, 4)
 
 
-def test_num_clips(ramp_film: Path) -> None:
-    got = list(read_clips(ramp_film, num_frames=2, size=8, num_clips=3))
+def test_num_clips(ramp_video: Path) -> None:
+    got = list(read_clips(ramp_video, num_frames=2, size=8, num_clips=3))
     assert [list(clip.indices) for clip in got] == clip_frames(21, 2, 3)
     assert [[level(image) for image in clip.frames] for clip in got] == clip_frames(21, 2, 3)
 
@@ -220,31 +220,31 @@ def test_crops_are_those_of_crop_box(tmp_path: Path) -> None:
         assert (image == cv2.resize(crop, (9, 9), interpolation=cv2.INTER_LINEAR)).all()
 
 
-def test_missing_detections_are_interpolated(ramp_film: Path, tmp_path: Path) -> None:
+def test_missing_detections_are_interpolated(ramp_video: Path, tmp_path: Path) -> None:
     faces = boxes(tmp_path, {"0": [[10, 10, 20, 20]], "4": [[18, 10, 28, 20]]})
-    clip, *_ = read_clips(ramp_film, num_frames=6, size=8, faces=faces, margin=1.0)
+    clip, *_ = read_clips(ramp_video, num_frames=6, size=8, faces=faces, margin=1.0)
     # Steady motion of two pixels a frame, then the last box; the mean over time rounds the corner.
     assert clip.boxes[:4, 0].tolist() == [10, 12, 14, 15]
     assert clip.boxes[5].tolist() == [18, 10, 28, 20]
     assert (np.diff(clip.boxes[:, 0]) >= 0).all()
 
 
-def test_clips_without_a_face_are_left_out(ramp_film: Path, tmp_path: Path) -> None:
+def test_clips_without_a_face_are_left_out(ramp_video: Path, tmp_path: Path) -> None:
     faces = boxes(tmp_path, {"5": [[10, 10, 20, 20]], "17": [[10, 10, 20, 20]]})
-    got = list(read_clips(ramp_film, num_frames=4, size=8, faces=faces))
+    got = list(read_clips(ramp_video, num_frames=4, size=8, faces=faces))
     assert [clip.indices[0] for clip in got] == [4, 16]
 
 
-def test_no_face_at_all(ramp_film: Path, tmp_path: Path) -> None:
+def test_no_face_at_all(ramp_video: Path, tmp_path: Path) -> None:
     for faces, name in (("haar", "haar"), (boxes(tmp_path, {}), "boxes.json")):
         with pytest.raises(NoFaceError, match=rf"{name} finds no face .* another face detector, or `none`") as caught:
-            list(read_clips(ramp_film, num_frames=4, size=8, faces=faces))
-        assert str(caught.value).startswith(f"{ramp_film}: ")
+            list(read_clips(ramp_video, num_frames=4, size=8, faces=faces))
+        assert str(caught.value).startswith(f"{ramp_video}: ")
     assert issubclass(NoFaceError, VideoError)
 
 
-def test_haar_on_a_film(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 6, lambda i: cartoon(240, 320, 120 + 6 * i, 120, 100))
+def test_haar_on_a_video(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 6, lambda i: cartoon(240, 320, 120 + 6 * i, 120, 100))
     (clip,) = read_clips(path, num_frames=6, size=64, faces="haar")
     centres = (clip.boxes[:, 0] + clip.boxes[:, 2]) / 2
     np.testing.assert_allclose(centres, 120 + 6 * np.arange(6), atol=10)
@@ -263,8 +263,8 @@ class TwoPeople:
 
 
 @pytest.mark.parametrize(("select", "left"), [("largest", False), ("confident", True), ("central", False)])
-def test_select_and_track(ramp_film: Path, select: str, left: bool) -> None:
-    got = list(read_clips(ramp_film, num_frames=7, size=8, faces=TwoPeople(), select=select, margin=1.0))
+def test_select_and_track(ramp_video: Path, select: str, left: bool) -> None:
+    got = list(read_clips(ramp_video, num_frames=7, size=8, faces=TwoPeople(), select=select, margin=1.0))
     for clip in got:
         assert len(np.unique(clip.boxes, axis=0)) == 1
     # Where a clip begins with a frame of one face, that is the face.
@@ -276,7 +276,7 @@ def test_select_and_track(ramp_film: Path, select: str, left: bool) -> None:
 @pytest.mark.parametrize("num_clips", [None, 1, 2, 5])
 @pytest.mark.parametrize(("sampling", "length"), [("spread", 4), ("even", 4), ("even", 1)])
 def test_clips_apart(tmp_path: Path, frames: int, num_clips: int | None, sampling: str, length: int) -> None:
-    path = write_film(tmp_path / "a.mp4", frames)
+    path = write_video(tmp_path / "a.mp4", frames)
     seen: list[int] = []
     options = {"num_frames": length, "size": 8, "num_clips": num_clips, "sampling": sampling}
     got = list(read_clips(path, progress=seen.append, **options))
@@ -291,17 +291,17 @@ def test_clips_apart(tmp_path: Path, frames: int, num_clips: int | None, samplin
 
 
 @pytest.mark.parametrize("sampling", ["spread", "even"])
-def test_frames_apart_choose_their_own_boxes(ramp_film: Path, sampling: str) -> None:
+def test_frames_apart_choose_their_own_boxes(ramp_video: Path, sampling: str) -> None:
     options = {"num_frames": 8, "size": 8, "num_clips": 1, "faces": TwoPeople(), "margin": 1.0, "sampling": sampling}
     for select, left in (("largest", False), ("confident", True)):
-        (clip,) = read_clips(ramp_film, select=select, **options)
+        (clip,) = read_clips(ramp_video, select=select, **options)
         assert {index % 3 == 2 for index in clip.indices} == {False, True}
         for index, box in zip(clip.indices, clip.boxes.tolist(), strict=True):
             assert box == ([4, 4, 14, 14] if left or index % 3 == 2 else [34, 14, 60, 40])
 
 
 def test_spread_boxes_are_not_smoothed(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 40)
+    path = write_video(tmp_path / "a.mp4", 40)
     found = [[4 + i % 7, 5, 20 + i % 7, 25] for i in range(40)]
     faces = boxes(tmp_path, {str(i): [box] for i, box in enumerate(found)})
     for clip in read_clips(path, num_frames=4, size=8, faces=faces, num_clips=2, margin=1.2, sampling="spread"):
@@ -309,7 +309,7 @@ def test_spread_boxes_are_not_smoothed(tmp_path: Path) -> None:
 
 
 def test_spread_frames_without_a_face(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 40)
+    path = write_video(tmp_path / "a.mp4", 40)
     plan = clip_frames(40, 4, 3, "spread")
     here, there = [4, 4, 14, 14], [34, 14, 60, 40]
     # The first clip shows a face in its second and its last frame, the second clip none, the third one in its first.
@@ -323,15 +323,15 @@ def test_spread_frames_without_a_face(tmp_path: Path) -> None:
         list(read_clips(path, num_frames=4, size=8, faces=boxes(tmp_path, {}), sampling="spread"))
 
 
-def test_single_frames_without_a_face_are_left_out(ramp_film: Path, tmp_path: Path) -> None:
+def test_single_frames_without_a_face_are_left_out(ramp_video: Path, tmp_path: Path) -> None:
     plan = clip_frames(21, 1, 6, "even")
     assert plan == [[0], [4], [8], [12], [16], [20]]
     faces = boxes(tmp_path, {str(index): [[4 + index, 4, 14 + index, 14]] for index in (0, 3, 12, 20)})
-    got = list(read_clips(ramp_film, num_frames=1, size=8, faces=faces, num_clips=6, margin=1.0, sampling="even"))
+    got = list(read_clips(ramp_video, num_frames=1, size=8, faces=faces, num_clips=6, margin=1.0, sampling="even"))
     assert [clip.indices for clip in got] == [(0,), (12,), (20,)]
     assert [clip.boxes.tolist() for clip in got] == [[[4 + i, 4, 14 + i, 14]] for i in (0, 12, 20)]
     with pytest.raises(NoFaceError, match="finds no face in any frame read"):
-        list(read_clips(ramp_film, num_frames=1, size=8, faces=boxes(tmp_path, {}), num_clips=6, sampling="even"))
+        list(read_clips(ramp_video, num_frames=1, size=8, faces=boxes(tmp_path, {}), num_clips=6, sampling="even"))
 
 
 def test_aligned_crops(tmp_path: Path) -> None:
@@ -362,24 +362,24 @@ def test_aligned_crops(tmp_path: Path) -> None:
         assert (aligned.frames == square.frames).all()
 
 
-def test_progress(ramp_film: Path) -> None:
+def test_progress(ramp_video: Path) -> None:
     seen: list[int] = []
-    list(read_clips(ramp_film, num_frames=4, size=8, progress=seen.append))
+    list(read_clips(ramp_video, num_frames=4, size=8, progress=seen.append))
     assert seen == list(range(1, 21))  # frame 20 belongs to no clip and is not read
 
 
 def test_frames_behind_the_last_clip_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_film(tmp_path / "a.mp4", 60)
+    path = write_video(tmp_path / "a.mp4", 60)
     decoded, converted = [], []
-    whole, convert = film.iter_decoded, film.to_rgb
+    whole, convert = container.iter_decoded, container.to_rgb
 
     def counted(*args: object) -> Iterator[object]:
         for frame in whole(*args):  # type: ignore[arg-type]
             decoded.append(1)
             yield frame
 
-    monkeypatch.setattr(film, "iter_decoded", counted)
-    monkeypatch.setattr(film, "to_rgb", lambda *args: converted.append(1) or convert(*args))
+    monkeypatch.setattr(container, "iter_decoded", counted)
+    monkeypatch.setattr(container, "to_rgb", lambda *args: converted.append(1) or convert(*args))
     got = list(read_clips(path, num_frames=4, size=8, num_clips=2))
     assert [clip.indices[0] for clip in got] == [12, 44]
     assert len(decoded) == 48
@@ -436,14 +436,14 @@ def test_decoder_that_gives_fewer_frames_than_counted(monkeypatch: pytest.Monkey
         assert [list(clip.indices) for clip in got] == expected
 
 
-def test_cut_off_film_fails_before_the_first_clip(tmp_path: Path) -> None:
-    path = cut(write_film(tmp_path / "a.mp4", 50, noise, movflags="faststart"), 0.6)
+def test_cut_off_video_fails_before_the_first_clip(tmp_path: Path) -> None:
+    path = cut(write_video(tmp_path / "a.mp4", 50, noise, movflags="faststart"), 0.6)
     with pytest.raises(VideoError, match="of 50 frames could be read"):
         next(read_clips(path, num_frames=4, size=8))
     assert next(read_frames(path)).index == 0
 
 
-def test_missing_film(tmp_path: Path) -> None:
+def test_missing_video(tmp_path: Path) -> None:
     with pytest.raises(VideoError, match="no such file"):
         list(read_clips(tmp_path / "a.mp4", num_frames=4, size=8))
 
@@ -464,6 +464,6 @@ def test_missing_film(tmp_path: Path) -> None:
         ({"faces": "harr"}, "did you mean haar"),
     ],
 )
-def test_errors_come_with_the_call(ramp_film: Path, options: dict, message: str) -> None:
+def test_errors_come_with_the_call(ramp_video: Path, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        read_clips(ramp_film, **{"num_frames": 4, "size": 8, **options})
+        read_clips(ramp_video, **{"num_frames": 4, "size": 8, **options})

@@ -1,4 +1,4 @@
-"""Films and folders, frame by frame; and every way in which they cannot be read."""
+"""Videos and folders, frame by frame; and every way in which they cannot be read."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ import numpy as np
 import pytest
 
 from dfmodels.video import VideoError, count_frames, decode, read_frames
-from dfmodels.video.film import Film, iter_decoded, matroska_size
+from dfmodels.video.container import VideoFile, iter_decoded, matroska_size
 from dfmodels.video.images import natural_key
-from tests.video.films import STEP, av, corners, cut, noise, packets, ramp, turn, write_film, write_image, write_sound
+from tests.video.videos import STEP, av, corners, cut, noise, packets, ramp, turn, write_image, write_sound, write_video
 
 
 def levels(path: Path) -> list[int]:
@@ -46,7 +46,7 @@ def levels(path: Path) -> list[int]:
 def test_formats(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
     if codec not in av.codecs_available:
         pytest.skip(f"this ffmpeg has no {codec}")
-    path = write_film(tmp_path / name, 12, codec=codec, pixels=pixels)
+    path = write_video(tmp_path / name, 12, codec=codec, pixels=pixels)
     frames = list(read_frames(path))
     assert count_frames(path) == 12
     assert [frame.index for frame in frames] == list(range(12))
@@ -62,12 +62,12 @@ def test_formats(tmp_path: Path, name: str, codec: str, pixels: str) -> None:
 def test_colours_are_rgb(tmp_path: Path) -> None:
     picture = np.empty((48, 64, 3), np.uint8)
     picture[:] = (200, 40, 90)
-    frame = next(read_frames(write_film(tmp_path / "a.mp4", 2, lambda i: picture)))
+    frame = next(read_frames(write_video(tmp_path / "a.mp4", 2, lambda i: picture)))
     np.testing.assert_allclose(frame.image.mean((0, 1)), (200, 40, 90), atol=4)
 
 
-# A film stored with red top left and blue top right: its display matrix (a, b, c, d), and the corners (row, column)
-# where a player shows red and blue. Phones write the third and the fourth for films held upright.
+# A video stored with red top left and blue top right: its display matrix (a, b, c, d), and the corners (row, column)
+# where a player shows red and blue. Phones write the third and the fourth for videos held upright.
 TURNS = [
     ((1, 0, 0, 1), (0, 0), (0, -1)),
     ((-1, 0, 0, -1), (-1, -1), (-1, 0)),
@@ -84,7 +84,7 @@ TURNS = [
 def test_display_matrix_is_applied(
     tmp_path: Path, matrix: tuple[int, int, int, int], red: tuple[int, int], blue: tuple[int, int]
 ) -> None:
-    path = turn(write_film(tmp_path / "a.mp4", 3, corners), *matrix)
+    path = turn(write_video(tmp_path / "a.mp4", 3, corners), *matrix)
     for frame in read_frames(path):
         assert frame.image.shape == ((80, 48, 3) if matrix[1] else (48, 80, 3))
         assert frame.image.flags.c_contiguous
@@ -112,15 +112,15 @@ def test_rotation_written_by_pyav(tmp_path: Path, degrees: int, red: tuple[int, 
 
 def test_variable_frame_rate(tmp_path: Path) -> None:
     pts = [0, 1, 2, 10, 11, 30, 31, 90]
-    path = write_film(tmp_path / "a.mp4", 8, pts=pts)
+    path = write_video(tmp_path / "a.mp4", 8, pts=pts)
     assert count_frames(path) == 8
     np.testing.assert_allclose([frame.time for frame in read_frames(path)], np.array(pts) / 25, atol=1e-4)
     assert levels(path) == list(range(8))
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.ts"])
-def test_time_counts_from_the_start_of_the_film(tmp_path: Path, name: str) -> None:
-    path = write_film(tmp_path / name, 4, pts=[50, 51, 52, 53], avoid_negative_ts="disabled")
+def test_time_counts_from_the_start_of_the_video(tmp_path: Path, name: str) -> None:
+    path = write_video(tmp_path / name, 4, pts=[50, 51, 52, 53], avoid_negative_ts="disabled")
     times = [frame.time for frame in read_frames(path)]
     np.testing.assert_allclose(np.diff(times), 0.04, atol=1e-3)
     assert times[0] == pytest.approx(0, abs=1e-3)
@@ -128,27 +128,27 @@ def test_time_counts_from_the_start_of_the_film(tmp_path: Path, name: str) -> No
 
 def test_two_frames_and_one(tmp_path: Path) -> None:
     for frames in (1, 2):
-        path = write_film(tmp_path / f"{frames}.mp4", frames)
+        path = write_video(tmp_path / f"{frames}.mp4", frames)
         assert levels(path) == list(range(frames))
         assert count_frames(path) == frames
 
 
 def test_odd_size(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 3, ramp((37, 51)), pixels="yuv444p")
+    path = write_video(tmp_path / "a.mp4", 3, ramp((37, 51)), pixels="yuv444p")
     assert [frame.image.shape for frame in read_frames(path)] == [(37, 51, 3)] * 3
 
 
 @pytest.mark.parametrize("name", ["a b.mp4", "Jürgen 映画.mp4", "-y.mp4", "%03d.mp4", "50%.mp4", "http:x.mp4", "F.MoV"])
 def test_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    write_film(tmp_path / "plain.mp4", 3).rename(tmp_path / name)
-    write_film(tmp_path / "001.mp4", 5)
+    write_video(tmp_path / "plain.mp4", 3).rename(tmp_path / name)
+    write_video(tmp_path / "001.mp4", 5)
     monkeypatch.chdir(tmp_path)
     assert levels(Path(name)) == [0, 1, 2]
     assert count_frames(name) == 3
 
 
 def test_first_video_stream_with_sound(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 10, sound=True)
+    path = write_video(tmp_path / "a.mp4", 10, sound=True)
     assert levels(path) == list(range(10))
     assert count_frames(path) == 10
 
@@ -174,14 +174,14 @@ def test_cover_picture_is_no_video(tmp_path: Path) -> None:
 
 
 def test_frames_between_wanted_ones_are_passed_over(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 8)
+    path = write_video(tmp_path / "a.mp4", 8)
     got = list(decode.iter_frames(path, {2, 5}))
     assert [None if frame is None else frame.index for frame in got] == [None, None, 2, None, None, 5, None, None]
     assert [round(f.image.mean() / STEP) for f in got if f] == [2, 5]
 
 
 def test_reading_is_streaming(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 40)
+    path = write_video(tmp_path / "a.mp4", 40)
     alive: list[weakref.ref[np.ndarray]] = []
     most = 0
     for frame in read_frames(path):
@@ -192,7 +192,7 @@ def test_reading_is_streaming(tmp_path: Path) -> None:
 
 
 def test_stopping_early_closes_the_file(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 10)
+    path = write_video(tmp_path / "a.mp4", 10)
     frames = read_frames(path)
     next(frames)
     del frames
@@ -203,7 +203,7 @@ def test_stopping_early_closes_the_file(tmp_path: Path) -> None:
     assert str(path) not in [os.readlink(fd) for fd in fds.iterdir() if fd.is_symlink()]
 
 
-# --- films that cannot be read
+# --- videos that cannot be read
 
 
 def both_fail(path: Path, message: str) -> None:
@@ -236,24 +236,24 @@ def test_empty(tmp_path: Path) -> None:
         ("a.json", '{"a": 1}'),
     ],
 )
-def test_text_is_no_film(tmp_path: Path, name: str, text: str) -> None:
+def test_text_is_no_video(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_text(text)
-    both_fail(tmp_path / name, "not a film|no video in this file")
+    both_fail(tmp_path / name, "not a video|no video in this file")
 
 
 @pytest.mark.parametrize("name", ["list.m3u8", "list.mp4", "list.ffconcat"])
 def test_playlists_open_no_other_file(tmp_path: Path, name: str) -> None:
-    write_film(tmp_path / "a.ts", 5)
+    write_video(tmp_path / "a.ts", 5)
     text = "ffconcat version 1.0\nfile 'a.ts'\n"
     if name == "list.m3u8":
         text = "#EXTM3U\n#EXT-X-TARGETDURATION:10\n#EXTINF:10,\na.ts\n#EXT-X-ENDLIST\n"
     (tmp_path / name).write_text(text)
-    both_fail(tmp_path / name, "not a film")
+    both_fail(tmp_path / name, "not a video")
 
 
 def test_random_bytes(tmp_path: Path) -> None:
     (tmp_path / "a.mp4").write_bytes(np.random.default_rng(0).bytes(50000))
-    both_fail(tmp_path / "a.mp4", "not a film")
+    both_fail(tmp_path / "a.mp4", "not a video")
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.m4a"])
@@ -263,11 +263,11 @@ def test_sound_only(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("share", [0.2, 0.6, 0.9])
 def test_index_at_the_end_cut_off(tmp_path: Path, share: float) -> None:
-    both_fail(cut(write_film(tmp_path / "a.mp4", 50, noise), share), r"cut off, its index \(moov\) is missing")
+    both_fail(cut(write_video(tmp_path / "a.mp4", 50, noise), share), r"cut off, its index \(moov\) is missing")
 
 
 def test_index_itself_cut_off(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 50)
+    path = write_video(tmp_path / "a.mp4", 50)
     data = path.read_bytes()
     path.write_bytes(data[: data.index(b"moov") + 300])
     both_fail(path, r"cut off, its index \(moov\) is missing")
@@ -275,7 +275,7 @@ def test_index_itself_cut_off(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.998])
 def test_faststart_cut_off(tmp_path: Path, share: float) -> None:
-    path = cut(write_film(tmp_path / "a.mp4", 50, noise, movflags="faststart"), share)
+    path = cut(write_video(tmp_path / "a.mp4", 50, noise, movflags="faststart"), share)
     both_fail(path, r"cut off, [0-9]+ of 50 frames could be read")
     got: list[int] = []
     with pytest.raises(VideoError, match="could be read") as caught:
@@ -288,8 +288,8 @@ def test_faststart_cut_off(tmp_path: Path, share: float) -> None:
         count_frames(path)
 
 
-def test_whole_faststart_film_is_whole(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 50, noise, movflags="faststart")
+def test_whole_faststart_video_is_whole(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 50, noise, movflags="faststart")
     assert count_frames(path) == len(list(read_frames(path))) == 50
 
 
@@ -298,13 +298,13 @@ def test_whole_faststart_film_is_whole(tmp_path: Path) -> None:
     [("a.avi", "mpeg4", "of 50 frames"), ("a.mkv", "libx264", "frames"), ("a.webm", "libvpx", "frames")],
 )
 def test_other_containers_cut_off(tmp_path: Path, name: str, codec: str, count: str) -> None:
-    path = write_film(tmp_path / name, 50, noise, codec=codec)
+    path = write_video(tmp_path / name, 50, noise, codec=codec)
     for share in (0.3, 0.6, 0.95):
         both_fail(cut(path, share), rf"cut off, [1-9][0-9]? {count} could be read")
 
 
-def test_fragmented_film(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 50, noise, movflags="frag_every_frame+empty_moov")
+def test_fragmented_video(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "a.mp4", 50, noise, movflags="frag_every_frame+empty_moov")
     assert count_frames(path) == len(list(read_frames(path))) == 50
     data = path.read_bytes()
     path.write_bytes(data[: data.rindex(b"mdat") + 100])
@@ -313,13 +313,13 @@ def test_fragmented_film(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("at", [0, 12, 28, 29])
 def test_damaged_frame(tmp_path: Path, at: int) -> None:
-    path = write_film(tmp_path / "a.mp4", 30, noise, codec="png", pixels="rgb24")
+    path = write_video(tmp_path / "a.mp4", 30, noise, codec="png", pixels="rgb24")
     start, size = packets(path)[at]
     data = bytearray(path.read_bytes())
     data[start : start + size] = bytes(size)
     path.write_bytes(data)
     read = []
-    with pytest.raises(VideoError, match=f"the film is damaged, {at} of 30 frames could be read"):
+    with pytest.raises(VideoError, match=f"the video is damaged, {at} of 30 frames could be read"):
         read.extend(frame.index for frame in read_frames(path))
     assert read == list(range(at))
 
@@ -335,7 +335,7 @@ class FakeStream:
         return [packet] if packet is not None else []
 
 
-def fake_film(form: str, *pts: int, error: Exception | None = None) -> Film:
+def fake_video(form: str, *pts: int, error: Exception | None = None) -> VideoFile:
     def demux(stream: FakeStream) -> Iterator[SimpleNamespace]:
         for value in pts:
             yield SimpleNamespace(pts=value, size=9, is_corrupt=value == 13, is_discard=False)
@@ -343,30 +343,30 @@ def fake_film(form: str, *pts: int, error: Exception | None = None) -> Film:
             raise error
 
     container = SimpleNamespace(format=SimpleNamespace(name=form), demux=demux)
-    return Film(Path("fake"), container, FakeStream(), threads=False)  # type: ignore[arg-type]
+    return VideoFile(Path("fake"), container, FakeStream(), threads=False)  # type: ignore[arg-type]
 
 
 def test_broadcasts_go_on_behind_damage() -> None:
-    assert [frame.pts for frame in iter_decoded(fake_film("mpegts", -1, 1, 13, -2, 3))] == [1, 13, 3]
-    with pytest.raises(VideoError, match="the film is damaged, 1 frames could be read"):
-        list(iter_decoded(fake_film("mp4", 1, -1, 2)))
-    with pytest.raises(VideoError, match="the film is cut off, 1 frames could be read"):
-        list(iter_decoded(fake_film("mp4", 1, 13, 2)))
+    assert [frame.pts for frame in iter_decoded(fake_video("mpegts", -1, 1, 13, -2, 3))] == [1, 13, 3]
+    with pytest.raises(VideoError, match="the video is damaged, 1 frames could be read"):
+        list(iter_decoded(fake_video("mp4", 1, -1, 2)))
+    with pytest.raises(VideoError, match="the video is cut off, 1 frames could be read"):
+        list(iter_decoded(fake_video("mp4", 1, 13, 2)))
 
 
-def test_error_of_the_container_is_no_end_of_film() -> None:
+def test_error_of_the_container_is_no_end_of_video() -> None:
     for form in ("mpegts", "mp4"):
-        with pytest.raises(VideoError, match="the film is damaged, 2 frames could be read"):
-            list(iter_decoded(fake_film(form, 1, 2, error=IndexError("list index out of range"))))
+        with pytest.raises(VideoError, match="the video is damaged, 2 frames could be read"):
+            list(iter_decoded(fake_video(form, 1, 2, error=IndexError("list index out of range"))))
 
 
 def test_nothing_decodable(tmp_path: Path) -> None:
-    path = write_film(tmp_path / "a.mp4", 6, noise)
+    path = write_video(tmp_path / "a.mp4", 6, noise)
     data = bytearray(path.read_bytes())
     for start, size in packets(path):
         data[start : start + size] = b"\xff" * size
     path.write_bytes(data)
-    with pytest.raises(VideoError, match=r"no frame of the film could be decoded| 0 of 6 frames"):
+    with pytest.raises(VideoError, match=r"no frame of the video could be decoded| 0 of 6 frames"):
         list(read_frames(path))
 
 
@@ -379,7 +379,7 @@ def test_container_without_frames(tmp_path: Path) -> None:
 
 
 def test_permission_denied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = write_film(tmp_path / "a.mp4", 2)
+    path = write_video(tmp_path / "a.mp4", 2)
 
     def refuse(self: Path, *args: object, **kwargs: object) -> object:
         raise PermissionError(13, "Permission denied", str(self))
@@ -397,7 +397,7 @@ def test_pipe_does_not_hang(tmp_path: Path) -> None:
 
 
 def test_missing_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    film = write_film(tmp_path / "a.mp4", 2)
+    video = write_video(tmp_path / "a.mp4", 2)
     image = write_image(tmp_path / "a.png", np.zeros((4, 4, 3), np.uint8))
     real = builtins.__import__
 
@@ -407,11 +407,11 @@ def test_missing_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
         return real(name, *args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    for path in (film, image):
+    for path in (video, image):
         with pytest.raises(ImportError, match=r'pip install "dfops\[video\]"'):
             list(read_frames(path))
     with pytest.raises(ImportError, match=r'pip install "dfops\[video\]"'):
-        count_frames(film)
+        count_frames(video)
 
 
 def test_import_needs_no_optional_package() -> None:
@@ -420,13 +420,13 @@ def test_import_needs_no_optional_package() -> None:
 
 
 def test_terminal_stays_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    film = write_film(tmp_path / "a.mp4", 30, noise, movflags="faststart")
-    data = bytearray(film.read_bytes())
+    video = write_video(tmp_path / "a.mp4", 30, noise, movflags="faststart")
+    data = bytearray(video.read_bytes())
     for at in range(len(data) // 3, len(data), 997):
         data[at] ^= 0xFF
     (tmp_path / "damaged.mp4").write_bytes(data)
     capfd.readouterr()
-    for path in (cut(film, 0.7), tmp_path / "damaged.mp4"):
+    for path in (cut(video, 0.7), tmp_path / "damaged.mp4"):
         with contextlib.suppress(VideoError):
             list(read_frames(path))
     assert capfd.readouterr() == ("", "")

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from dfmodels.video import Frame, VideoError, crop_box, face_detector, faces
 from dfmodels.video.tracking import SELECT, choose_faces, follow, smooth, square_of
-from tests.video.films import cartoon, cv2
+from tests.video.videos import cartoon, cv2
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -213,7 +213,7 @@ def boxes_file(path: Path, content: object) -> str:
     return f"boxes:{file}"
 
 
-def test_boxes_of_one_film(tmp_path: Path) -> None:
+def test_boxes_of_one_video(tmp_path: Path) -> None:
     detector = face_detector(boxes_file(tmp_path, {"0": [[1, 2, 3.5, 4]], "12": [[5, 6, 7, 8, 0.25], [0, 0, 1, 1]]}))
     assert detector.detect(frame(index=0), "any.mp4").tolist() == [[1, 2, 3.5, 4, 1]]
     assert detector.detect(frame(index=12), "other.mp4").tolist() == [[5, 6, 7, 8, 0.25], [0, 0, 1, 1, 1]]
@@ -231,14 +231,14 @@ def test_landmarks_in_a_boxes_file(tmp_path: Path) -> None:
     assert detector.detect_landmarks(frame(index=4), "a.mp4").shape == (0, 15)
 
 
-def test_boxes_of_several_films(tmp_path: Path) -> None:
+def test_boxes_of_several_videos(tmp_path: Path) -> None:
     content = {"a.mp4": {"0": [[1, 2, 3, 4]]}, "Ju\u0308rgen.mp4": {"0": [[5, 6, 7, 8]], "1": []}, "folder": {}}
     detector = face_detector(boxes_file(tmp_path, content))
-    assert detector.detect(frame(), "films/a.mp4").tolist() == [[1, 2, 3, 4, 1]]
-    assert detector.detect(frame(), Path("/films/J\u00fcrgen.mp4")).tolist() == [[5, 6, 7, 8, 1]]
-    assert detector.detect(frame(), "films/folder/").shape == (0, 5)
+    assert detector.detect(frame(), "videos/a.mp4").tolist() == [[1, 2, 3, 4, 1]]
+    assert detector.detect(frame(), Path("/videos/J\u00fcrgen.mp4")).tolist() == [[5, 6, 7, 8, 1]]
+    assert detector.detect(frame(), "videos/folder/").shape == (0, 5)
     with pytest.raises(VideoError, match=r"c.mp4: .*b:x.json has no boxes for 'c.mp4', it lists .*a\.mp4"):
-        detector.detect(frame(), "films/c.mp4")
+        detector.detect(frame(), "videos/c.mp4")
 
 
 @pytest.mark.parametrize(
@@ -249,7 +249,7 @@ def test_boxes_of_several_films(tmp_path: Path) -> None:
         ([], "expected an object of frame numbers to boxes, got a list"),
         ({"x": []}, "key 'x': expected a frame number such as '12'"),
         ({"-1": []}, "key '-1': expected a frame number"),
-        ({"a.mp4": {"x": []}}, "film 'a.mp4', key 'x': expected a frame number"),
+        ({"a.mp4": {"x": []}}, "video 'a.mp4', key 'x': expected a frame number"),
         ({"a.mp4": {"1": []}, "2": [[1, 2, 3, 4]]}, "key 'a.mp4': expected a frame number"),
         ({"1": 3}, "key '1': expected a list of boxes.*got a number"),
         ({"1": [1, 2, 3, 4]}, r"key '1': expected a box of four numbers \[x0, y0, x1, y1\].*got 1"),

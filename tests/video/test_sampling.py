@@ -1,4 +1,4 @@
-"""Evenly spaced frames, STIL's choice against the release's formulas, and what holds for every film."""
+"""Evenly spaced frames, STIL's choice against the release's formulas, and what holds for every video."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from dfmodels.video import candidate_frames, eval_frames, even_frames, train_frames
 from tests.strategies import seeds
 
-films, counts, spans = st.integers(1, 1000), st.integers(1, 200), st.sampled_from([0, 1, 2, 97, 150])
+videos, counts, spans = st.integers(1, 1000), st.integers(1, 200), st.sampled_from([0, 1, 2, 97, 150])
 
 
 def test_even_frames_examples() -> None:
@@ -46,8 +46,8 @@ def test_candidates_without_span_are_all_frames() -> None:
     assert candidate_frames(83, span=1) == [0]
 
 
-@given(frames=films, count=counts, span=spans, seed=seeds())
-def test_frames_ascend_and_lie_in_the_film(frames: int, count: int, span: int, seed: int) -> None:
+@given(frames=videos, count=counts, span=spans, seed=seeds())
+def test_frames_ascend_and_lie_in_the_video(frames: int, count: int, span: int, seed: int) -> None:
     candidates = candidate_frames(frames, span)
     assert len(candidates) == (span or frames)
     assert candidates == sorted(candidates)
@@ -61,7 +61,7 @@ def test_frames_ascend_and_lie_in_the_film(frames: int, count: int, span: int, s
     assert drawn == train_frames(frames, count, draws=np.random.default_rng(seed), span=span)
 
 
-@given(frames=films, count=st.integers(1, 150))
+@given(frames=videos, count=st.integers(1, 150))
 def test_eval_frames_are_spread_evenly(frames: int, count: int) -> None:
     picked = np.array(eval_frames(frames, count))
     middles = (np.arange(count) + 0.5) * frames / count

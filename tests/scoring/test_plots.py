@@ -8,8 +8,7 @@ import torch
 from matplotlib.figure import Figure
 
 from dfmodels.detector import Detector
-from dfmodels.evaluation import plots
-from dfmodels.evaluation.scoring import ClipScore, VideoScore
+from dfmodels.scoring import ClipScore, VideoScore, plots
 from tests.models.frame_level import FrameLevel
 from tests.models.test_detectors import SMALL, small
 
@@ -48,7 +47,7 @@ def test_maps_of_several_sizes_are_averaged_and_borders_kept():
     assert (np.diff(joined, axis=-1) >= 0).all()
 
 
-def video(shown, name="film.mp4"):
+def video(shown, name="video.mp4"):
     return VideoScore(Path(name), 0.7, (ClipScore(0.0, 0.3, 0.6), ClipScore(0.4, 0.7, 0.8)), 1.0, suspect=shown)
 
 
@@ -99,7 +98,7 @@ def test_suspicious_frames_have_their_time_and_probability(monkeypatch, tmp_path
     shown = generator.integers(0, 256, (count, *model.contract.size, 3), dtype=np.uint8)
     clips = tuple(ClipScore(0.4 * i, 0.4 * i, float(p)) for i, p in enumerate(generator.random(32)))
     suspects = tuple(range(2, 2 + count))
-    score = VideoScore(Path("film.mp4"), 0.7, clips, 1.0, suspect=shown, suspects=suspects, unit="frame")
+    score = VideoScore(Path("video.mp4"), 0.7, clips, 1.0, suspect=shown, suspects=suspects, unit="frame")
     figure = drawn(monkeypatch, model, score, tmp_path / "a.png")
     timeline, plain, cam = figure.subfigs
     assert plain.get_suptitle().startswith("most suspicious frames, the larger dots above; in the rows below, bright")

@@ -1,4 +1,4 @@
-"""One open film: its first video stream, decoded frame by frame with PyAV."""
+"""One open video file: its first video stream, decoded frame by frame with PyAV."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from av.video.stream import VideoStream
 
 READ_BYTES = 1 << 20
-# Demuxers that draw any text or bytes as a film of coloured letters.
+# Demuxers that draw any text or bytes as a video of coloured letters.
 TEXT_ART = frozenset({"tty", "bin", "xbin", "adf", "idf"})
 # Recordings of a broadcast begin in mid stream and lose packets on the way: broken pieces are passed over.
 BROADCAST = frozenset({"mpegts", "mpeg"})
@@ -31,13 +31,13 @@ AVI_SLACK = 1
 MP4_BOXES = frozenset(
     {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"meta", b"sidx"}
 )
-NO_INDEX = "the film is cut off, its index (moov) is missing; copy or download the file again"
+NO_INDEX = "the video is cut off, its index (moov) is missing; copy or download the file again"
 IDENTITY = (1, 0, 0, 1)
 
 
 @dataclass
-class Film:
-    """An open film.
+class VideoFile:
+    """An open video file.
 
     Attributes:
         promised: number of frames the header announces, None where the container has no such number.
@@ -58,23 +58,23 @@ class Film:
         return self.container.format.name
 
     def broken(self, how: str, readable: int) -> VideoError:
-        """The error for a film of which only the first frames can be read."""
+        """The error for a video of which only the first frames can be read."""
         count = f"{readable} frames" if self.promised is None else f"{readable} of {self.promised} frames"
-        return VideoError(f"{self.path}: the film is {how}, {count} could be read; copy or download the file again")
+        return VideoError(f"{self.path}: the video is {how}, {count} could be read; copy or download the file again")
 
 
 @contextmanager
-def open_film(path: Path, *, threads: bool = True) -> Iterator[Film]:
+def open_video(path: Path, *, threads: bool = True) -> Iterator[VideoFile]:
     """Open the first video stream of a file, for a decoder that runs in one thread or in several.
 
     Raises:
-        VideoError: the file cannot be opened, is not a film, or has no video stream.
+        VideoError: the file cannot be opened, is not a video, or has no video stream.
         ImportError: PyAV is not installed.
     """
     try:
         import av
     except ImportError as error:
-        raise ImportError('reading films needs PyAV: pip install "dfops[video]"') from error
+        raise ImportError('reading videos needs PyAV: pip install "dfops[video]"') from error
     try:
         mode = path.stat().st_mode
         # Opening a pipe would wait for a writer for ever.
@@ -86,7 +86,7 @@ def open_film(path: Path, *, threads: bool = True) -> Iterator[Film]:
     except ValueError as error:
         raise VideoError(f"{path!r}: the file cannot be opened: {error}") from error
     if file is None:
-        raise VideoError(f"{path}: expected a film or a folder of images, this is neither a file nor a folder")
+        raise VideoError(f"{path}: expected a video or a folder of images, this is neither a file nor a folder")
     with file:
         size = path.stat().st_size
         if size == 0:
@@ -102,7 +102,7 @@ def open_film(path: Path, *, threads: bool = True) -> Iterator[Film]:
                 buffer_size=READ_BYTES,
             )
         except (av.error.FFmpegError, OSError, ValueError) as error:
-            reason = NO_INDEX if mp4_cut_off(file, size) else "this is not a film that the installed ffmpeg can read"
+            reason = NO_INDEX if mp4_cut_off(file, size) else "this is not a video that the installed ffmpeg can read"
             raise VideoError(f"{path}: {reason}") from error
         with container:
             stream = first_video(path, container)
@@ -111,9 +111,9 @@ def open_film(path: Path, *, threads: bool = True) -> Iterator[Film]:
                 none = f"there is no video in this file, only {' and '.join(kinds) or 'an empty container'}"
                 raise VideoError(f"{path}: {NO_INDEX if mp4_cut_off(file, size) else none}")
             stream.thread_type = "AUTO" if threads else "NONE"
-            film = Film(path, container, stream, threads)
-            measure(film, file, size)
-            yield film
+            video = VideoFile(path, container, stream, threads)
+            measure(video, file, size)
+            yield video
 
 
 def first_video(path: Path, container: InputContainer) -> VideoStream | None:
@@ -123,7 +123,7 @@ def first_video(path: Path, container: InputContainer) -> VideoStream | None:
         VideoError: a text file, or a stream without a decoder.
     """
     if container.format.name in TEXT_ART:
-        raise VideoError(f"{path}: this is text or plain data, not a film")
+        raise VideoError(f"{path}: this is text or plain data, not a video")
     for stream in container.streams.video:
         if stream.disposition & (stream.disposition.attached_pic | stream.disposition.timed_thumbnails):
             continue
@@ -135,7 +135,7 @@ def first_video(path: Path, container: InputContainer) -> VideoStream | None:
 
 def mp4_cut_off(file: BinaryIO, size: int) -> bool:
     """Whether an mp4 or mov file ends inside one of its top-level boxes or before its index, the box `moov`."""
-    if size < 8:  # no box at all, so no sign of a film
+    if size < 8:  # no box at all, so no sign of a video
         return False
     seen, at = set(), 0
     while at + 8 <= size:
@@ -155,22 +155,22 @@ def mp4_cut_off(file: BinaryIO, size: int) -> bool:
     return at > size or b"moov" not in seen
 
 
-def measure(film: Film, file: BinaryIO, size: int) -> None:
+def measure(video: VideoFile, file: BinaryIO, size: int) -> None:
     """Fill in what the header promises: sample table of mp4 and mov, frame count of AVI, size of matroska."""
-    if film.format.startswith("mov") and film.stream.frames:
-        film.promised = film.stream.frames
+    if video.format.startswith("mov") and video.stream.frames:
+        video.promised = video.stream.frames
         # The sample table is exact and, as ffmpeg holds it, already follows the edit list. PyAV shows it from 17 on;
         # before that a cut is found where the packets end.
-        if hasattr(film.stream, "index_entries"):
-            entries = [entry for entry in film.stream.index_entries if not entry.is_discard]
-            film.promised = len(entries)
-            film.present = sum(entry.pos + entry.size <= size for entry in entries)
-    elif film.format == "avi" and film.stream.frames:
-        film.promised = film.stream.frames
-    elif film.format.startswith("matroska"):
+        if hasattr(video.stream, "index_entries"):
+            entries = [entry for entry in video.stream.index_entries if not entry.is_discard]
+            video.promised = len(entries)
+            video.present = sum(entry.pos + entry.size <= size for entry in entries)
+    elif video.format == "avi" and video.stream.frames:
+        video.promised = video.stream.frames
+    elif video.format.startswith("matroska"):
         position = file.tell()
         file.seek(0)
-        film.missing_bytes = max(0, (matroska_size(file.read(64)) or 0) - size)
+        video.missing_bytes = max(0, (matroska_size(file.read(64)) or 0) - size)
         file.seek(position)
 
 
@@ -191,28 +191,29 @@ def matroska_size(head: bytes) -> int | None:
     return sum(second) if second else None
 
 
-def iter_film(path: Path, wanted: Container[int] | None) -> Generator[Frame | None, None, None]:
-    """Frames of a film, None for the ones that are not wanted, which are decoded but not converted to RGB."""
-    with open_film(path) as film:
+def iter_video(path: Path, wanted: Container[int] | None) -> Generator[Frame | None, None, None]:
+    """Frames of a video, None for the ones that are not wanted, which are decoded but not converted to RGB."""
+    with open_video(path) as video:
         from av.video.reformatter import VideoReformatter
 
         convert = VideoReformatter()
-        start = (film.container.start_time or 0) / 1e6
-        rate = float(film.stream.average_rate or 25)
+        start = (video.container.start_time or 0) / 1e6
+        rate = float(video.stream.average_rate or 25)
         time = 0.0
-        for index, raw in enumerate(iter_decoded(film)):
-            if raw.pts is not None and film.stream.time_base is not None:
-                time = max(0.0, float(raw.pts * film.stream.time_base) - start)
+        for index, raw in enumerate(iter_decoded(video)):
+            if raw.pts is not None and video.stream.time_base is not None:
+                time = max(0.0, float(raw.pts * video.stream.time_base) - start)
             elif index:  # a stream without time stamps goes on at its mean rate
                 time += 1 / rate
-            yield None if wanted is not None and index not in wanted else Frame(index, time, to_rgb(film, raw, convert))
+            skipped = wanted is not None and index not in wanted
+            yield None if skipped else Frame(index, time, to_rgb(video, raw, convert))
 
 
-def iter_decoded(film: Film) -> Generator[VideoFrame, None, None]:
-    """Decode the film; a break in it raises VideoError after the frames before the break."""
+def iter_decoded(video: VideoFile) -> Generator[VideoFrame, None, None]:
+    """Decode the video; a break in it raises VideoError after the frames before the break."""
     from av.error import FFmpegError
 
-    packets = film.container.demux(film.stream)
+    packets = video.container.demux(video.stream)
     decoded, sent, end = 0, 0, 0
     failure: Exception | None = None
     broken = False
@@ -223,18 +224,18 @@ def iter_decoded(film: Film) -> Generator[VideoFrame, None, None]:
             packet = next(packets, None)
             if packet is None:
                 break
-            broken = ends_early(film, packet)
+            broken = ends_early(video, packet)
             if not broken:
-                sent += shows_frame(film, packet)
+                sent += shows_frame(video, packet)
                 end = max(end, packet_end(packet))
-                frames = film.stream.decode(packet)
+                frames = video.stream.decode(packet)
         except (FFmpegError, OSError, ValueError, IndexError) as error:  # IndexError: a stream that begins later
-            if film.format in BROADCAST and packet is not None and packet.size:
+            if video.format in BROADCAST and packet is not None and packet.size:
                 continue
             failure = error
             break
         if broken:
-            frames = drain(film)
+            frames = drain(video)
         for frame in frames:
             decoded += 1
             yield frame
@@ -242,87 +243,87 @@ def iter_decoded(film: Film) -> Generator[VideoFrame, None, None]:
             break
     # Several threads lose good frames before a damaged one, offer frames behind it, and are silent about damage near
     # the end. One thread stops at the right place.
-    if film.threads and not broken and (failure or (decoded < sent and film.format not in BROADCAST)):
-        with open_film(film.path, threads=False) as again:
+    if video.threads and not broken and (failure or (decoded < sent and video.format not in BROADCAST)):
+        with open_video(video.path, threads=False) as again:
             yield from islice(iter_decoded(again), decoded, None)
         return
     if failure is not None:
-        raise film.broken("damaged", decoded) from failure
-    if broken or falls_short(film, end):
-        raise film.broken("cut off", decoded)
+        raise video.broken("damaged", decoded) from failure
+    if broken or falls_short(video, end):
+        raise video.broken("cut off", decoded)
     if decoded == 0:
-        raise VideoError(f"{film.path}: no frame of the film could be decoded")
+        raise VideoError(f"{video.path}: no frame of the video could be decoded")
 
 
-def ends_early(film: Film, packet: Packet[VideoStream]) -> bool:
+def ends_early(video: VideoFile, packet: Packet[VideoStream]) -> bool:
     """Whether the file ends inside this packet; ffmpeg flags it and would decode half of it."""
-    return packet.is_corrupt and film.format not in BROADCAST
+    return packet.is_corrupt and video.format not in BROADCAST
 
 
 def packet_end(packet: Packet[VideoStream]) -> int:
     return (packet.pts or 0) + 1 if packet.size else 0
 
 
-def falls_short(film: Film, end: int) -> bool:
+def falls_short(video: VideoFile, end: int) -> bool:
     """Whether packets are missing behind a clean end, as when the cut lies between two of them."""
-    if film.present is not None and film.promised is not None:
-        return film.present < film.promised
-    if film.promised is not None:  # AVI: time stamps count frames, dropped ones included
-        return end + AVI_SLACK < film.promised
-    return film.missing_bytes > 0
+    if video.present is not None and video.promised is not None:
+        return video.present < video.promised
+    if video.promised is not None:  # AVI: time stamps count frames, dropped ones included
+        return end + AVI_SLACK < video.promised
+    return video.missing_bytes > 0
 
 
-def drain(film: Film) -> list[VideoFrame]:
+def drain(video: VideoFile) -> list[VideoFrame]:
     """Frames the decoder holds back for reordering, or because it runs in several threads."""
     from av.error import FFmpegError
 
     try:
-        return film.stream.decode(None)
+        return video.stream.decode(None)
     except (FFmpegError, ValueError):  # the damaged part was among them
         return []
 
 
-def count_packets(film: Film) -> int:
+def count_packets(video: VideoFile) -> int:
     """Number of frames by the packets of the stream, without decoding one.
 
     Raises:
-        VideoError: the film is cut off.
+        VideoError: the video is cut off.
     """
     from av.error import FFmpegError
 
-    if film.present is not None and film.promised is not None:
-        if film.present < film.promised:
-            raise film.broken("cut off", film.present)
-        return film.present
+    if video.present is not None and video.promised is not None:
+        if video.present < video.promised:
+            raise video.broken("cut off", video.present)
+        return video.present
     count, end = 0, 0
     try:
-        for packet in film.container.demux(film.stream):
-            if ends_early(film, packet):
-                raise film.broken("cut off", count)
-            count += shows_frame(film, packet)
+        for packet in video.container.demux(video.stream):
+            if ends_early(video, packet):
+                raise video.broken("cut off", count)
+            count += shows_frame(video, packet)
             end = max(end, packet_end(packet))
     except (FFmpegError, OSError, IndexError) as error:
-        raise film.broken("cut off", count) from error
-    if falls_short(film, end):
-        raise film.broken("cut off", count)
+        raise video.broken("cut off", count) from error
+    if falls_short(video, end):
+        raise video.broken("cut off", count)
     if count == 0:
-        raise VideoError(f"{film.path}: the video stream holds no frames")
+        raise VideoError(f"{video.path}: the video stream holds no frames")
     return count
 
 
-def shows_frame(film: Film, packet: Packet[VideoStream]) -> bool:
+def shows_frame(video: VideoFile, packet: Packet[VideoStream]) -> bool:
     """Whether a packet holds a frame to be shown; VP8 has others (RFC 6386, section 9.1: bit `show_frame`)."""
     if not packet.size or packet.is_discard:
         return False
-    return film.stream.codec_context.name != "vp8" or bool(bytes(packet)[0] >> 4 & 1)
+    return video.stream.codec_context.name != "vp8" or bool(bytes(packet)[0] >> 4 & 1)
 
 
-def to_rgb(film: Film, frame: VideoFrame, convert: Any) -> NDArray[np.uint8]:
+def to_rgb(video: VideoFile, frame: VideoFrame, convert: Any) -> NDArray[np.uint8]:
     """Pixels (H, W, 3) of a frame as a player turns and mirrors them."""
     try:
         image = convert.reformat(frame, format="rgb24").to_ndarray()
     except (OSError, ValueError) as error:
-        raise VideoError(f"{film.path}: pixel format {frame.format.name} cannot be converted to RGB") from error
+        raise VideoError(f"{video.path}: pixel format {frame.format.name} cannot be converted to RGB") from error
     return apply_orientation(image, orientation(frame))
 
 
@@ -330,7 +331,7 @@ def orientation(frame: VideoFrame) -> tuple[int, int, int, int]:
     """The display matrix rounded to quarter turns and mirrors: a pixel (x, y) is shown at (a x + c y, b x + d y).
 
     The matrix itself rather than `frame.rotation`, which counts counter-clockwise degrees and cannot tell a mirrored
-    film from one turned upside down.
+    video from one turned upside down.
     """
     try:
         data: Any = frame.side_data.get("DISPLAYMATRIX")

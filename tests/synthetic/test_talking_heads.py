@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 cv2 = pytest.importorskip("cv2")
 
-from dfmodels.data import DEFAULT_CONFIG, TalkingHeadConfig, TalkingHeads, render_clip  # noqa: E402
-from dfmodels.data._identity import Identity  # noqa: E402
+from dfmodels.synthetic import DEFAULT_CONFIG, TalkingHeadConfig, TalkingHeads, render_clip  # noqa: E402
+from dfmodels.synthetic._identity import Identity  # noqa: E402
 
 FACE = (slice(14, 54), slice(18, 46))  # lies on the face in a frame of 64 pixels
 CLEAN = replace(DEFAULT_CONFIG, noise=(0.0, 0.0), quality=None)

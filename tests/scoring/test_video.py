@@ -9,17 +9,17 @@ import pytest
 import torch
 
 from dfmodels.detector import Detector, InputContract
-from dfmodels.evaluation import scoring
-from dfmodels.evaluation.scoring import score_video, video_score
+from dfmodels.scoring import score_video, video_score
+from dfmodels.scoring import video as scoring
 from dfmodels.video import Clip, clip_frames
 from tests.models.frame_level import FrameLevel
-from tests.video.films import STEP, write_film
+from tests.video.videos import STEP, write_video
 
 CONTRACT = InputContract(num_frames=4, size=(8, 8), sampling="spread", num_clips=3, average="logits")
 
 
 class Brightness(Detector):
-    """The logit of fake grows with the brightness of a clip, so a film of rising grey tells which frames it saw."""
+    """The logit of fake grows with the brightness of a clip, so a video of rising grey tells which frames it saw."""
 
     def __init__(self, contract, scale=20.0):
         super().__init__()
@@ -36,12 +36,12 @@ def expected_logits(plan):
 
 
 @pytest.fixture
-def film(tmp_path):
-    return write_film(tmp_path / "ramp.mp4", 24)
+def video(tmp_path):
+    return write_video(tmp_path / "ramp.mp4", 24)
 
 
-def score(film, contract=CONTRACT, **options):
-    return score_video(Brightness(contract), film, faces="none", **options)
+def score(video, contract=CONTRACT, **options):
+    return score_video(Brightness(contract), video, faces="none", **options)
 
 
 def test_averages():
@@ -53,21 +53,21 @@ def test_averages():
         assert video_score(logits[:1], average) == pytest.approx(float(fake[0]))
 
 
-def test_unknown_average(film):
+def test_unknown_average(video):
     message = "average must be one of probabilities, logits, got 'votes'"
     with pytest.raises(ValueError, match=message):
         video_score(torch.zeros(1, 2), "votes")
     with pytest.raises(ValueError, match=message):
-        score(film, average="votes")
+        score(video, average="votes")
     with pytest.raises(ValueError, match=message):
-        score(film, replace(CONTRACT, average="votes"))
+        score(video, replace(CONTRACT, average="votes"))
 
 
 @pytest.mark.parametrize("sampling", ["consecutive", "spread"])
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_the_contract_decides(film, sampling, average):
+def test_the_contract_decides(video, sampling, average):
     contract = replace(CONTRACT, sampling=sampling, average=average)
-    result = score(film, contract)
+    result = score(video, contract)
     plan = clip_frames(24, 4, 3, sampling)
     logits = expected_logits(plan)
     assert result.probability == pytest.approx(video_score(logits, average), abs=0.02)
@@ -80,40 +80,40 @@ def test_the_contract_decides(film, sampling, average):
     assert (result.suspects, result.unit) == ((2,), "clip")
 
 
-def test_arguments_override_the_contract(film):
-    result = score(film)
-    other = score(film, num_clips=2, average="probabilities")
+def test_arguments_override_the_contract(video):
+    result = score(video)
+    other = score(video, num_clips=2, average="probabilities")
     assert len(result.clips) == 3
     assert len(other.clips) == 2
     assert other.probability == pytest.approx(np.mean([clip.probability for clip in other.clips]))
     assert result.probability != pytest.approx(np.mean([clip.probability for clip in result.clips]), abs=1e-3)
-    assert len(score(film, num_clips="all").clips) == 6
+    assert len(score(video, num_clips="all").clips) == 6
     with pytest.raises(ValueError, match="num_clips must be a whole number of at least 1, got 'many'"):
-        score(film, num_clips="many")
+        score(video, num_clips="many")
 
 
-def test_batches_do_not_change_the_score(film):
-    results = [score(film, batch_size=size) for size in (1, 2, 3)]
+def test_batches_do_not_change_the_score(video):
+    results = [score(video, batch_size=size) for size in (1, 2, 3)]
     for result in results[1:]:
         assert result.probability == pytest.approx(results[0].probability, abs=1e-6)
         assert result.clips == pytest.approx(results[0].clips)
 
 
-def test_frames_of_equal_clips_average_to_one(film):
-    one = score(film, replace(CONTRACT, num_frames=12, num_clips=1))
-    assert score(film).probability == pytest.approx(one.probability, abs=1e-6)
+def test_frames_of_equal_clips_average_to_one(video):
+    one = score(video, replace(CONTRACT, num_frames=12, num_clips=1))
+    assert score(video).probability == pytest.approx(one.probability, abs=1e-6)
 
 
-def test_a_short_film_is_scored(tmp_path):
-    result = score(write_film(tmp_path / "one.mp4", 1))
+def test_a_short_video_is_scored(tmp_path):
+    result = score(write_video(tmp_path / "one.mp4", 1))
     assert len(result.clips) == 3
     assert len(set(result.clips)) == 1
     assert result.error is None
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_output_that_is_no_number(film, average):
-    result = score_video(Brightness(CONTRACT, float("nan")), film, faces="none", average=average)
+def test_output_that_is_no_number(video, average):
+    result = score_video(Brightness(CONTRACT, float("nan")), video, faces="none", average=average)
     assert result.verdict == "failed"
     assert "not a number" in result.error
 
@@ -121,9 +121,9 @@ def test_output_that_is_no_number(film, average):
 # --- detectors of single frames
 
 
-def test_frames_of_a_film(film):
+def test_frames_of_a_video(video):
     model = FrameLevel(num_clips=12)
-    result = score_video(model, film, faces="none")
+    result = score_video(model, video, faces="none")
     indices = [index for (index,) in clip_frames(24, 1, 12, "even")]
     fake = expected_logits([[index] for index in indices]).softmax(1)[:, 1]
     assert [clip.probability for clip in result.clips] == pytest.approx(fake.tolist(), abs=0.02)
@@ -135,7 +135,7 @@ def test_frames_of_a_film(film):
     np.testing.assert_allclose(result.suspect.mean((1, 2, 3)), np.array(indices[4:]) * STEP, atol=2)
 
 
-def test_the_contract_chooses_the_crop(monkeypatch, film):
+def test_the_contract_chooses_the_crop(monkeypatch, video):
     given = {}
     read_clips = scoring.read_clips
     monkeypatch.setattr(
@@ -144,22 +144,22 @@ def test_the_contract_chooses_the_crop(monkeypatch, film):
     for crop in ("square", "aligned"):
         model = FrameLevel()
         model.contract = replace(model.contract, crop=crop)
-        score_video(model, film, faces="none")
+        score_video(model, video, faces="none")
         assert given["crop"] == crop
 
 
-def test_frames_are_computed_eight_at_a_time(film):
+def test_frames_are_computed_eight_at_a_time(video):
     for options, batches in (({}, [8, 8, 8]), ({"batch_size": 5}, [5, 5, 5, 5, 4]), ({"num_clips": 3}, [3])):
         model = FrameLevel()
-        result = score_video(model, film, faces="none", **options)
+        result = score_video(model, video, faces="none", **options)
         assert model.batches == batches
         assert len(result.clips) == sum(batches)
     clips = Brightness(CONTRACT)
     calls = []
     clips.register_forward_hook(lambda module, given, output: calls.append(len(output)))
-    assert len(score_video(clips, film, faces="none").clips) == len(calls) == 3
+    assert len(score_video(clips, video, faces="none").clips) == len(calls) == 3
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
-        score_video(FrameLevel(), film, faces="none", batch_size=0)
+        score_video(FrameLevel(), video, faces="none", batch_size=0)
 
 
 def pretend_clips(monkeypatch, levels, alive=None):

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dfmodels.detector import Detector
-from dfmodels.evaluation.scoring import SUSPECT_FRAMES, ClipScore, VideoScore
+from dfmodels.scoring.video import SUSPECT_FRAMES, ClipScore, VideoScore
 
 REAL, FAKE, INK = "#2a7f9e", "#c8442f", "#333333"
 

@@ -30,9 +30,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from dfmodels.data._canvas import EXTENT, Array, load_cv2, oval
-from dfmodels.data._identity import Identity, Light
-from dfmodels.data._portrait import Portrait, background
+from dfmodels.synthetic._canvas import EXTENT, Array, load_cv2, oval
+from dfmodels.synthetic._identity import Identity, Light
+from dfmodels.synthetic._portrait import Portrait, background
 
 _COARSE, _FINE = 10, 26  # sides of the grids of resampled texture
 _SCALARS = 14

@@ -1,4 +1,4 @@
-"""Films made for the tests."""
+"""Videos made for the tests."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def cartoon(height: int, width: int, x: float, y: float, side: float) -> NDArray
     return np.asarray(cv2.GaussianBlur(image, (0, 0), max(0.5, side * 0.015)), np.uint8)
 
 
-def write_film(
+def write_video(
     path: Path,
     frames: int = 20,
     picture: Picture | None = None,
@@ -68,7 +68,7 @@ def write_film(
     sound: bool = False,
     **container_options: str,
 ) -> Path:
-    """A film of 25 frames per second; `pts` in 25ths of a second."""
+    """A video of 25 frames per second; `pts` in 25ths of a second."""
     picture = picture or ramp()
     height, width = picture(0).shape[:2]
     with av.open(str(path), "w", options=container_options) as container:

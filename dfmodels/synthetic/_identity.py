@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dfmodels.data._canvas import Array, f32, spline
+from dfmodels.synthetic._canvas import Array, f32, spline
 
 
 def palette(codes: str) -> Array:

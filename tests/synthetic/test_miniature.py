@@ -7,9 +7,10 @@ import pytest
 
 cv2 = pytest.importorskip("cv2")
 
-from dfmodels.data import deepfakebench_videos, folder_videos, make_groups, read_pairs, write_miniature  # noqa: E402
+from dfmodels.data import deepfakebench_videos, folder_videos, make_groups, read_pairs  # noqa: E402
 from dfmodels.data.groups import METHODS  # noqa: E402
-from dfmodels.data.miniature import SPLITS, render_group  # noqa: E402
+from dfmodels.synthetic import render_group, write_miniature  # noqa: E402
+from dfmodels.synthetic.miniature import SPLITS  # noqa: E402
 
 
 def read(video):
@@ -108,8 +109,8 @@ def test_a_group_by_itself(clips):
     assert list(group) == ["real", *METHODS]
     for written, rendered in zip(clips[1], group.values(), strict=True):
         np.testing.assert_array_equal(written[..., ::-1], rendered)
-    film = render_group(1, 0, frames=2, seed=3, fps=25)
-    for method, frames in film.items():
+    video = render_group(1, 0, frames=2, seed=3, fps=25)
+    for method, frames in video.items():
         np.testing.assert_array_equal(frames[0], group[method][0])
         # 40 ms move a face less than half a second does
         steps = [np.abs(np.diff(c[:2].astype(int), axis=0)).mean() for c in (frames, group[method])]

@@ -20,15 +20,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfmodels.data._canvas import Array, f32, load_cv2, oval
-from dfmodels.data._portrait import MOUTH_Y
 from dfmodels.data.groups import COMPRESSION, DATASET, FRAMES, LABELS, REAL, video_folder
-from dfmodels.data.talking_heads import DEFAULT_CONFIG, Motion, Scene
+from dfmodels.synthetic._canvas import Array, f32, load_cv2, oval
+from dfmodels.synthetic._portrait import MOUTH_Y
+from dfmodels.synthetic.talking_heads import DEFAULT_CONFIG, Motion, Scene
 
 SPLITS = ("train", "val", "test")
 DEEPFAKEBENCH_FILE = f"{DATASET}.json"
 
-# Real faces are drawn as they are, and frames are half a second apart, as spread over a film.
+# Real faces are drawn as they are, and frames are half a second apart, as spread over a video.
 _CONFIG = replace(
     DEFAULT_CONFIG, fps=2.0, shift=0.0, stretch=0.0, roll=0.0, colour=0.0, texture=0.0, softness=0.0, mask=0.0
 )

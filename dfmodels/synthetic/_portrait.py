@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from dfmodels.data._canvas import Array, Layer, both, ellipse, f32, load_cv2, mirrored, resample, spline, strands
-from dfmodels.data._identity import CLOTH, ROOM, Identity, Light, near_colour
+from dfmodels.synthetic._canvas import Array, Layer, both, ellipse, f32, load_cv2, mirrored, resample, spline, strands
+from dfmodels.synthetic._identity import CLOTH, ROOM, Identity, Light, near_colour
 
 EYE_Y = -0.11
 MOUTH_Y = 0.375

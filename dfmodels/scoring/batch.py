@@ -1,0 +1,75 @@
+"""Many videos one after the other, with a progress bar."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from tqdm import tqdm
+
+from dfmodels.detector import Detector
+from dfmodels.scoring.video import VideoScore, clips_wanted, score_video
+from dfmodels.video import FaceDetector, VideoError, clip_frames, count_frames
+
+
+def score_videos(
+    model: Detector,
+    paths: Sequence[str | Path],
+    *,
+    faces: FaceDetector,
+    num_clips: int | Literal["all"] | None,
+    average: str | None,
+    batch_size: int | None,
+    select: str,
+    plot: str | Path | None,
+) -> list[VideoScore]:
+    """Score videos one by one with a progress bar, and plot them; options as for `score_video`."""
+    folder = None
+    if plot is not None:
+        from dfmodels.scoring.plots import plot_video
+
+        folder = Path(plot)
+        folder.mkdir(parents=True, exist_ok=True)
+    scores = []
+    taken: set[str] = set()
+    for number, path in enumerate(paths, 1):
+        label = f"[{number}/{len(paths)}] {Path(path).name}"
+        with tqdm(
+            total=_frames_to_read(path, model, num_clips), desc=label, unit="frame", disable=None, leave=False
+        ) as bar:
+            score = score_video(
+                model,
+                path,
+                faces=faces,
+                num_clips=num_clips,
+                average=average,
+                batch_size=batch_size,
+                select=select,
+                progress=_shown_on(bar),
+            )
+        if folder is not None and score.error is None:
+            plot_video(model, score, folder / _free_name(Path(path), taken))
+        scores.append(score)
+    return scores
+
+
+def _shown_on(bar: Any) -> Callable[[int], object]:
+    return lambda handled: bar.update(handled - bar.n)
+
+
+def _frames_to_read(path: str | Path, model: Detector, num_clips: int | Literal["all"] | None) -> int | None:
+    contract = model.contract
+    wanted = clips_wanted(contract, num_clips)
+    try:
+        return clip_frames(count_frames(path), contract.num_frames, wanted, contract.sampling)[-1][-1] + 1
+    except VideoError:  # reading it will give the reason
+        return None
+
+
+def _free_name(video: Path, taken: set[str]) -> str:
+    """Picture name after the video's; a number is added where two videos share a name."""
+    name, number = f"{video.name}.png", 1
+    while name in taken:
+        number += 1
+        name = f"{video.name}-{number}.png"
+    taken.add(name)
+    return name

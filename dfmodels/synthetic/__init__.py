@@ -1,0 +1,13 @@
+"""Rendered people: labelled clips of talking heads, and a miniature of FaceForensics++."""
+
+from dfmodels.synthetic.miniature import render_group, write_miniature
+from dfmodels.synthetic.talking_heads import DEFAULT_CONFIG, TalkingHeadConfig, TalkingHeads, render_clip
+
+__all__ = [
+    "DEFAULT_CONFIG",
+    "TalkingHeadConfig",
+    "TalkingHeads",
+    "render_clip",
+    "render_group",
+    "write_miniature",
+]

@@ -1,0 +1,1 @@
+"""What is trained around a detector: forward and losses, one module per published training."""

@@ -1,0 +1,422 @@
+"""The training of LSDA (CVPR 2024, arXiv:2311.11278).
+
+One encoder per forgery method, whose latent maps are augmented inside their method's domain and mixed across domains,
+and an encoder of real faces; the student, a `dfmodels.detectors.lsda.LSDA`, learns to see what their maps show.
+"""
+
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, ClassVar, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+import dfops
+from dfmodels import weights as files
+from dfmodels.backbones.efficientnet import PACKAGE_LAYOUT, EfficientNetB4
+from dfmodels.backbones.iresnet import IResNet
+from dfmodels.detector import Published, check_option
+from dfmodels.detectors.lsda import (
+    LSDA,
+    PREFIXES,
+    SLOPE,
+    UNUSED,
+    encoder_layout,
+    head,
+    layers_layout,
+    lsda,
+    make_encoder,
+)
+from dfmodels.layers.clips import fold
+from dfmodels.weights import Layout, inside
+from dfops.augment import Draws, draw
+
+
+def fusion(width: int) -> nn.Sequential:
+    """(N, 2 * width, h, w), the augmented map before the mixed one -> (N, width, h, w)."""
+    return nn.Sequential(
+        nn.Conv2d(2 * width, width, 1),
+        nn.LeakyReLU(SLOPE),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.LeakyReLU(SLOPE),
+        nn.Conv2d(width, width, 3, padding=1),
+        nn.LeakyReLU(SLOPE),
+    )
+
+
+@dataclass(frozen=True)
+class DistillationOptions:
+    """How LSDA is trained; the defaults are the paper's, `PRESETS["deepfakebench"]` the released code.
+
+    Attributes:
+        granularity, transforms, transform_weights, noise, mixture, partner, mix_weight, mix_per: of the random draws,
+            see `dfops.augment.draw`.
+        detach_statistics: no gradient through centroids and hard examples.
+        running_centroid: centroids are an exponential mean of the batches so far, 0.9 old + 0.1 new.
+        untrained_real_encoder: train although the real encoder has random weights, as the released code does.
+        freeze_norms: the norms of the frozen layers of the real encoder stay in inference mode.
+        real_batches: how the real encoder sees a batch: "joint", all images at once, or "per_domain", one position of
+            the groups at a time; its norms then have the statistics of each.
+        real_loss: "cosine" distances, or "js", Jensen-Shannon divergences.
+        real_reduction: of "cosine" over groups and positions, "mean" or "sum".
+        real_weight, binary_weight, distill_weight, domain_weight: factors of the losses. With real_weight 0 the real
+            encoder sees the real images alone.
+        pull, push: positions in a group whose identity is that of the real face, and those where it was swapped.
+        detach_teacher: no gradient from the distillation into the encoders of the training.
+    """
+
+    granularity: str = "sample"
+    transforms: tuple[int, ...] = (0, 1, 2, 4)
+    transform_weights: tuple[float, ...] | None = None
+    noise: str = "scaled"
+    mixture: tuple[Tensor, Tensor] | None = None
+    partner: str = "cyclic"
+    mix_weight: str = "beta"
+    mix_per: str = "group"
+    detach_statistics: bool = False
+    running_centroid: bool = False
+    untrained_real_encoder: bool = False
+    freeze_norms: bool = True
+    real_batches: str = "joint"
+    real_loss: str = "cosine"
+    real_reduction: str = "mean"
+    real_weight: float = 1.0
+    binary_weight: float = 0.5
+    distill_weight: float = 1.0
+    domain_weight: float = 1.0
+    pull: tuple[int, ...] = (2, 4)
+    push: tuple[int, ...] = (1, 3)
+    detach_teacher: bool = False
+
+    def __post_init__(self) -> None:
+        choices = {
+            "granularity": ("sample", "channel"),
+            "real_batches": ("joint", "per_domain"),
+            "real_loss": ("cosine", "js"),
+            "real_reduction": ("mean", "sum"),
+        }
+        for name, known in choices.items():
+            what = f"one of {', '.join(map(repr, known))}"
+            check_option(self.__dict__, getattr(self, name) in known, name, what)
+        check_option(self.__dict__, not {*self.pull} & {*self.push}, "push", "other positions than pull")
+
+    def draw(self, z: Tensor, generator: torch.Generator | None = None) -> Draws:
+        """Random draws for latent maps (G, D, C, h, w)."""
+        return draw(
+            z,
+            transforms=self.transforms,
+            transform_weights=self.transform_weights,
+            granularity=self.granularity,
+            noise=self.noise,
+            mixture=self.mixture,
+            partner=self.partner,
+            mix_weight=self.mix_weight,
+            mix_per=self.mix_per,
+            generator=generator,
+        )
+
+
+PRESETS = {
+    "paper": DistillationOptions(),
+    "deepfakebench": DistillationOptions(
+        granularity="channel",
+        transforms=(0, 1, 2, 3),
+        partner="permutation",
+        untrained_real_encoder=True,
+        freeze_norms=False,
+        real_batches="per_domain",
+        real_reduction="sum",
+    ),
+}
+MOMENTUM = 0.1  # of the running centroid
+
+
+class LSDADistillation(Published):
+    """The training of LSDA: forgery encoders, real encoder, fusion and heads around a student.
+
+    z[g, d]  = forgery_encoders[d](images[g, d + 1])                    latent maps (C, h, w) of the forgery domains
+    a, m     = latent augmentation inside each domain, mixup across domains                both from z, see `dfops`
+    F[g, d]  = fusion([a[g, d], m[g, d]])                               what the student is to see in forgeries
+    c        = real_encoder(images)                                     what it is to see in real faces
+
+    An encoder is any module (B, 3, H, W) -> (B, C, h, w), all of one C, h and w.
+
+    Args:
+        student: the detector to train; a new `lsda()` by default.
+        forgery_encoders: one for each domain; by default `num_domains` new ones like the student's.
+        real_encoder: "iresnet100"; "efficientnet_b4", one like the student's; or a module, whose weights are then
+            yours to see to.
+        num_domains: D, where no forgery_encoders are given.
+        preset: "paper", or "deepfakebench", the released code.
+        **options: fields of `DistillationOptions` that differ from the preset.
+
+    Raises:
+        ValueError, TypeError: an argument other than the ones above.
+
+    Source: arXiv:2311.11278 and DeepfakeBench.
+    """
+
+    published_prefixes: ClassVar[tuple[str, ...]] = PREFIXES
+    name = "the training of lsda"
+
+    def __init__(
+        self,
+        student: LSDA | None = None,
+        forgery_encoders: Sequence[nn.Module] | None = None,
+        real_encoder: nn.Module | str = "iresnet100",
+        *,
+        num_domains: int = 4,
+        preset: str = "paper",
+        **options: Any,
+    ):
+        super().__init__()
+        if preset not in PRESETS:
+            raise ValueError(f"preset must be one of {', '.join(map(repr, PRESETS))}, got {preset!r}")
+        self.options = replace(PRESETS[preset], **options)
+        self.student = lsda() if student is None else student
+        if forgery_encoders is None:
+            forgery_encoders = [make_encoder(self.student.config) for _ in range(num_domains)]
+        if not forgery_encoders:
+            raise ValueError("forgery_encoders must hold at least one encoder, got none")
+        self.forgery_encoders = nn.ModuleList(forgery_encoders)
+        self.real_trained = not isinstance(real_encoder, str)
+        if real_encoder == "iresnet100":
+            real_encoder = IResNet(freeze_norms=self.options.freeze_norms)
+        elif real_encoder == "efficientnet_b4":
+            real_encoder = make_encoder(self.student.config)
+        elif isinstance(real_encoder, str):
+            raise ValueError(f"real_encoder must be 'iresnet100', 'efficientnet_b4' or a module, got {real_encoder!r}")
+        self.real_encoder = real_encoder
+        width = cast(nn.Linear, self.student.head[2]).in_features
+        self.fusion = fusion(width)
+        self.domain_head = head(width, max(1, width // 2), self.num_domains + 1)
+        last = self.num_domains
+        if not all(1 <= position <= last for position in (*self.options.pull, *self.options.push)):
+            raise ValueError(
+                f"pull and push must be positions from 1 to {last} in a group, got {self.options.pull} and "
+                f"{self.options.push}"
+            )
+        self.centroid: Tensor | None = None
+        self.config = asdict(self.options)
+
+    @property
+    def num_domains(self) -> int:
+        """D."""
+        return len(self.forgery_encoders)
+
+    def forward(
+        self, images: Tensor, draws: Draws | None = None, *, generator: torch.Generator | None = None
+    ) -> dict[str, Tensor]:
+        """Everything that the losses are made of.
+
+        Args:
+            images: groups (G, D + 1, 3, H, W), normalised as the student's contract says: a real image, then one of
+                each forgery domain.
+            draws: random draws; None draws them here, on the device of the images.
+            generator: source of these draws, on that device; None is torch's own.
+
+        Returns:
+            student (G * (D + 1), C, h, w); real (G, D + 1, C, h, w), with real_weight 0 the first position alone;
+            forgery, augmented, mixed, fused (G, D, C, h, w); binary_logits (G * (D + 1), 2); domain_logits
+            (G * (D + 1), D + 1); centroid and hard_index as `dfops.latent_augment` gives them.
+
+        Raises:
+            ValueError: another shape, or encoders whose maps differ in shape.
+            RuntimeError: the real encoder has random weights.
+        """
+        options, domains = self.options, self.num_domains
+        self._check(images)
+        student = self.student.encoder(images.flatten(0, 1))
+        forgery = stack_maps([encoder(images[:, d + 1]) for d, encoder in enumerate(self.forgery_encoders)])
+        seen = images[:, :1] if options.real_weight == 0 else images
+        if options.real_batches == "joint":
+            real = self.real_encoder(seen.flatten(0, 1)).unflatten(0, seen.shape[:2])
+        else:
+            real = stack_maps([self.real_encoder(seen[:, position]) for position in range(seen.shape[1])])
+        shapes = {"student": student.shape[1:], "forgery": forgery.shape[2:], "real": real.shape[2:]}
+        if len(set(shapes.values())) > 1:
+            listing = ", ".join(f"{name} {tuple(shape)}" for name, shape in shapes.items())
+            raise ValueError(f"the encoders' maps must have one shape (C, h, w), got {listing}")
+        if draws is None:
+            draws = options.draw(forgery, generator)
+        both, centroid, hard_index = dfops.latent_augment_mix(
+            forgery,
+            draws.perm,
+            draws.mix_lam,
+            draws.choice,
+            draws.lam,
+            draws.sigma,
+            draws.noise,
+            draws.angle,
+            centroid=self._running(forgery) if options.running_centroid else None,
+            granularity=options.granularity,
+            detach_statistics=options.detach_statistics,
+        )
+        if options.running_centroid and self.training:
+            before = centroid if self.centroid is None else self.centroid
+            self.centroid = before.lerp(centroid.detach(), MOMENTUM)
+        pairs = both.unflatten(0, forgery.shape[:2])
+        own = torch.cat([real[:, :1], forgery], 1)
+        return {
+            "student": student,
+            "real": real,
+            "forgery": forgery,
+            "augmented": pairs[:, :, : pairs.shape[2] // 2],
+            "mixed": pairs[:, :, pairs.shape[2] // 2 :],
+            "fused": self.fusion(both).unflatten(0, (images.shape[0], domains)),
+            "binary_logits": self.student.head(student),
+            "domain_logits": self.domain_head(fold(own)),
+            "centroid": centroid,
+            "hard_index": hard_index,
+        }
+
+    def _running(self, forgery: Tensor) -> Tensor | None:
+        if self.centroid is not None:
+            self.centroid = self.centroid.to(forgery.device)
+        return self.centroid
+
+    def _check(self, images: Tensor) -> None:
+        shape = tuple(images.shape)
+        if len(shape) != 5 or shape[1] != self.num_domains + 1 or shape[2] != 3:
+            raise ValueError(f"images must be (G, D + 1 = {self.num_domains + 1}, 3, H, W), got {shape}")
+        if not (self.real_trained or self.options.untrained_real_encoder):
+            raise RuntimeError(
+                "the real encoder has random weights, so its maps mean nothing: load_real_encoder(FILE) loads an "
+                "ArcFace iresnet100; untrained_real_encoder=True trains all the same, as the released code does"
+            )
+        if shape[0] < 3 and self.options.granularity == "sample" and not self.options.running_centroid:
+            warnings.warn(
+                f"images hold {shape[0]} groups: with fewer than 3 there is no farthest map but by rounding; give more "
+                "groups a batch, or running_centroid=True",
+                stacklevel=3,
+            )
+
+    def losses(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The losses of what `forward` returned.
+
+        d(a, b)  = 1 - cosine of a and b over the channels, at every position of the map
+        real     = mean (or sum) over groups and positions of d(c[0], c[p]) for p in pull, - d(c[0], c[p]) for p in push
+        binary   = cross-entropy of the student's head, real against fake
+        distill  = MSE(student, c) over the real images + MSE(student, fused) over the fake ones
+        domain   = cross-entropy of the domain head
+        overall  = their weighted sum
+
+        Returns:
+            real, binary, distill_real, distill_fake, distill, domain and overall, scalars; without real where its
+            weight is 0. overall is the one to differentiate.
+        """
+        options = self.options
+        real, fused = outputs["real"], outputs["fused"]
+        groups, images = fused.shape[0], self.num_domains + 1
+        student = outputs["student"].unflatten(0, (groups, images))
+        position = torch.arange(images, device=student.device).repeat(groups)
+        teacher_real, teacher_fake = (
+            (real[:, 0].detach(), fused.detach()) if options.detach_teacher else (real[:, 0], fused)
+        )
+        losses = {
+            "binary": F.cross_entropy(outputs["binary_logits"], (position > 0).long()),
+            "distill_real": F.mse_loss(student[:, 0], teacher_real),
+            "distill_fake": F.mse_loss(student[:, 1:], teacher_fake),
+            "domain": F.cross_entropy(outputs["domain_logits"], position),
+        }
+        losses["distill"] = losses["distill_real"] + losses["distill_fake"]
+        weighted = {
+            "binary": options.binary_weight,
+            "distill": options.distill_weight,
+            "domain": options.domain_weight,
+        }
+        if options.real_weight != 0:
+            losses["real"] = self.real_loss(real)
+            weighted["real"] = options.real_weight
+        losses["overall"] = torch.stack([weight * losses[name] for name, weight in weighted.items()]).sum()
+        return losses
+
+    def real_loss(self, real: Tensor) -> Tensor:
+        """Loss of the real encoder's maps (G, D + 1, C, h, w): faces of one identity together, swapped ones apart."""
+        options = self.options
+        signs = [float(p in options.pull) - float(p in options.push) for p in range(1, real.shape[1])]
+        anchor, others = real_and_fakes(real)
+        if options.real_loss == "js":
+            return jensen_shannon(anchor, others, signs)
+        distances = dfops.paired_cosine(anchor, others, signs)
+        return distances.mean() if options.real_reduction == "mean" else distances.sum()
+
+    def load_checkpoint(self, path: str | Path) -> None:
+        """Load all weights of a training, ours (a file of the state dict) or of the released code.
+
+        Raises:
+            ValueError: a file that does not fit; the message lists what differs.
+            FileNotFoundError: no such file.
+        """
+        files.load_into(self, files.read(path)[0], path)
+        self.real_trained = self.student.trained = True
+
+    def load_real_encoder(self, path: str | Path) -> None:
+        """Load a file of the real encoder alone, as ArcFace's `iresnet100`; raises as `load_checkpoint`."""
+        layout = encoder_layout(self.real_encoder)
+        files.load_part(self.real_encoder, layout, files.read(path)[0], path, "the real encoder")
+        self.real_trained = True
+
+    def load_backbones(self, path: str | Path) -> None:
+        """Load an ImageNet file of `efficientnet_pytorch` into the student and all forgery encoders.
+
+        Raises:
+            ValueError: a file that does not fit, or other encoders.
+            FileNotFoundError: no such file.
+        """
+        state = {key: value for key, value in files.read(path)[0].items() if not key.startswith("_fc.")}
+        for encoder in (self.student.encoder, *self.forgery_encoders):
+            if not isinstance(encoder, EfficientNetB4):
+                raise ValueError(f"encoders must be EfficientNet-B4 to load {path}, got {type(encoder).__name__}")
+            files.load_part(encoder.model, PACKAGE_LAYOUT, state, path, "EfficientNet-B4")
+
+    def published_layout(self) -> Layout:
+        layout = inside("", "student.", self.student.published_layout())
+        layout |= inside("encoder_c.", "real_encoder.", encoder_layout(self.real_encoder))
+        for i, encoder in enumerate(self.forgery_encoders):
+            layout |= inside(f"encoders_f.{i}.", f"forgery_encoders.{i}.", encoder_layout(encoder))
+        return layout | layers_layout("fc_weights", "fusion", (0, 2, 4)) | layers_layout("mlp", "domain_head", (2, 4))
+
+    def published_leaves_out(self, key: str) -> bool:
+        return UNUSED.search(key) is not None
+
+
+def stack_maps(maps: Sequence[Tensor]) -> Tensor:
+    """Maps (G, C, h, w) of each domain -> (G, D, C, h, w); channels-last where the first of them is."""
+    if maps[0].is_contiguous(memory_format=torch.channels_last) and not maps[0].is_contiguous():
+        return torch.stack([x.permute(0, 2, 3, 1) for x in maps], 1).permute(0, 1, 4, 2, 3)
+    return torch.stack(list(maps), 1)
+
+
+def real_and_fakes(maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps (G, D + 1, C, h, w) -> (G, C, h, w), (G, D, C, h, w), cut so that one copy joins their gradients."""
+    sizes = [1, maps.shape[1] - 1]
+    if maps.stride(2) != 1:
+        anchor, others = maps.split(sizes, 1)
+    else:  # torch joins in the order of the axes: that of the memory
+        anchor, others = (part.permute(0, 1, 4, 2, 3) for part in maps.permute(0, 1, 3, 4, 2).split(sizes, 1))
+    return anchor.squeeze(1), others
+
+
+def jensen_shannon(anchor: Tensor, others: Tensor, signs: Sequence[float]) -> Tensor:
+    """Signed sum of Jensen-Shannon divergences between the channel distributions of maps and an anchor.
+
+    sum_k signs[k] (KL(A || P) + KL(A || Q_k)) / 2 over channels and positions, the mean over groups; P and Q_k are the
+    softmax over channels of the anchor and of map k, A = (P + Q_k) / 2. As released, with the arguments of KL reversed.
+
+    Args:
+        anchor: (G, C, h, w).
+        others: (G, K, C, h, w).
+        signs: K numbers.
+
+    Returns:
+        Scalar.
+    """
+    p, q = anchor.softmax(1)[:, None], others.softmax(2)
+    middle = (p + q) / 2
+    logarithm = middle.log()
+    divergences = (middle * (2 * logarithm - p.log() - q.log())).sum((0, 2, 3, 4)) / 2
+    return cast(Tensor, sum(sign * value for sign, value in zip(signs, divergences, strict=True))) / anchor.shape[0]
