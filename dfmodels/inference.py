@@ -1,6 +1,7 @@
 """Copies of detectors that only infer, as fast as the hardware allows."""
 
 import copy
+from typing import Any
 
 import torch
 
@@ -20,4 +21,5 @@ def optimize(model: AnyDetector) -> AnyDetector:
         if isinstance(module, ConvNorm | EfficientNetB4):
             module.fold()
     fast.optimized = True
-    return fast.requires_grad_(False).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    layout: dict[str, Any] = {"memory_format": torch.channels_last}  # newer torch alone declares this argument of `to`
+    return fast.requires_grad_(False).to(**layout)
