@@ -6,6 +6,7 @@ TORCH_CUDA_ARCH_LIST chooses the GPU architectures.
 
 import json
 import os
+import runpy
 import shutil
 import subprocess
 from pathlib import Path
@@ -74,6 +75,7 @@ class Build(BuildExtension):
             "cuda": torch.version.cuda if cuda_root else None,
             "architectures": os.environ["TORCH_CUDA_ARCH_LIST"] if cuda_root else None,
             "cuda_reason": cuda_reason,
+            "sources": runpy.run_path("dfops/_extension.py")["source_hash"](Path("csrc")),
         }
         (package / "_build.json").write_text(json.dumps(facts, indent=1) + "\n")
 

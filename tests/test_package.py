@@ -1,5 +1,6 @@
 """The packages as installed: what is registered, what is said when something is missing, who imports whom."""
 
+import json
 import re
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from dfops import _extension, info
 from tests import check_kernel_arguments
 
 ROOT = Path(__file__).parents[1]
+NO_BUILD = shutil.ignore_patterns("*.so", "_build.json", "__pycache__")
 PUBLIC = [
     "directional_difference",
     "feature_mixup",
@@ -90,7 +92,7 @@ def test_a_second_copy_in_one_process_is_refused():
 
 def test_a_library_that_does_not_load_says_how_to_rebuild(tmp_path):
     copy = tmp_path / "dfops"
-    shutil.copytree(Path(dfops.__file__).parent, copy, ignore=shutil.ignore_patterns("*.so", "__pycache__"))
+    shutil.copytree(Path(dfops.__file__).parent, copy, ignore=NO_BUILD)
     (copy / "_cpu.py").write_text("raise ImportError('undefined symbol: torch_x')\n")
     done = python("import dfops", tmp_path)
     assert done.returncode == 1
@@ -98,7 +100,67 @@ def test_a_library_that_does_not_load_says_how_to_rebuild(tmp_path):
     assert "could not load its compiled library dfops._cpu" in message
     assert torch.__version__ in message
     assert "undefined symbol: torch_x" in message
-    assert "Rebuild it" in message
+    assert "Rebuild it: pip install --force-reinstall --no-deps PATH_OR_GIT_URL" in message
+    assert "direct cause" not in done.stderr
+
+
+@pytest.fixture
+def clone(tmp_path):
+    """A source folder that was never built."""
+    folder = tmp_path / "clone"
+    shutil.copytree(ROOT / "dfops", folder / "dfops", ignore=NO_BUILD)
+    shutil.copytree(ROOT / "csrc", folder / "csrc")
+    return folder
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The package as `pip install` leaves it, in a folder on sys.path."""
+    folder = tmp_path / "site" / "dfops"
+    shutil.copytree(Path(_extension.__file__).parent, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    facts = {**_extension.build, "sources": _extension.source_hash(ROOT / "csrc")}
+    (folder / "_build.json").write_text(json.dumps(facts))
+    monkeypatch.setenv("PYTHONPATH", str(folder.parent))
+    return folder
+
+
+def test_a_source_folder_uses_the_installed_libraries_it_shadows(clone, installed):
+    done = subprocess.run([sys.executable, "-m", "dfops.info"], capture_output=True, text=True, cwd=clone)
+    assert done.returncode == 0, done.stderr
+    assert f"CPU library      loaded, {installed}" in done.stdout
+    assert re.search(r"^strip_pool +yes", done.stdout, re.MULTILINE)
+    done = python("import dfops, torch; print(dfops.__file__, dfops.feature_mixup)", clone)
+    assert done.stdout.startswith(str(clone)), done.stderr
+
+
+def test_a_source_folder_refuses_libraries_of_other_sources(clone, installed):
+    header = clone / "csrc" / "common" / "index.h"
+    header.write_text(header.read_text() + "// changed\n")
+    done = python("import dfops", clone)
+    assert done.returncode == 1
+    assert "During handling" not in done.stderr
+    assert "direct cause" not in done.stderr
+    message = done.stderr.splitlines()[-1]
+    assert f"source folder {clone}/dfops" in message
+    assert f"the one installed in {installed} was built from other sources" in message
+    assert f'pip install "{clone}"' in message
+
+
+def test_a_source_folder_that_was_never_installed_says_what_to_do(clone):
+    done = python("import dfops", clone)
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1
+    assert "holds no compiled library, and none is installed" in done.stderr.splitlines()[-1]
+
+
+def test_the_build_records_what_it_was_compiled_from(tmp_path):
+    csrc = tmp_path / "csrc"
+    shutil.copytree(ROOT / "csrc", csrc)
+    before = _extension.source_hash(csrc)
+    (csrc / "notes.txt").write_text("of no compiler's concern")
+    assert _extension.source_hash(csrc) == before == _extension.source_hash(ROOT / "csrc")
+    (csrc / "module_cpu.cpp").rename(csrc / "module.cpp")
+    assert _extension.source_hash(csrc) != before
 
 
 def test_operators_do_not_know_the_detectors():
