@@ -11,6 +11,7 @@ import pytest
 import torch
 
 import dfops
+from dfmodels import optional
 from dfops import _extension, info
 from tests import check_kernel_arguments
 
@@ -171,6 +172,39 @@ def test_operators_do_not_know_the_detectors():
 def test_optional_packages_are_imported_where_used():
     done = python("import sys, dfmodels, dfmodels.cli; print(*sys.modules.keys() & {'av', 'cv2', 'matplotlib'})")
     assert done.stdout.strip() == "", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        ("av", "testing needs PyAV"),
+        ("cv2", "testing needs OpenCV"),
+        ("matplotlib.figure", "testing needs matplotlib"),
+    ],
+)
+def test_a_missing_optional_package_says_how_to_install_it(monkeypatch, module, message):
+    assert optional.require(module, "testing").__name__ == module
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(ImportError, match=rf'{message} .*: pip install "PATH_OR_GIT_URL\[video\]"'):
+        optional.require(module, "testing")
+
+
+def test_every_extra_that_is_named_exists():
+    project = (ROOT / "pyproject.toml").read_text()
+    extras = re.findall(
+        r"^(\w+) = \[", project.split("[project.optional-dependencies]")[1].split("\n[")[0], re.MULTILINE
+    )
+    assert {extra for _, extra in optional.PACKAGES.values()} <= set(extras)
+
+
+def test_nobody_is_told_to_install_dfops_from_an_index():
+    # the package of that name on the public index is another one
+    files = [ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "noxfile.py", "pyproject.toml")]
+    for folder, pattern in (("docs", "*.md"), ("docs", "*.py"), ("dfops", "*.py"), ("dfmodels", "*.py"), (".ci", "*")):
+        files += (ROOT / folder).rglob(pattern)
+    for path in files:
+        for line in path.read_text().splitlines():
+            assert not re.search(r"""(install|add)\b[^`,;]*[ "']dfops(\[|["',\s=<>]|$)""", line), f"{path}: {line}"
 
 
 def test_kernel_arguments_are_checked():

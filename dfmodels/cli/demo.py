@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 import dfmodels
 from dfmodels.detector import Detector, InputContract
+from dfmodels.optional import require
 
 if TYPE_CHECKING:
     from dfmodels.detectors.lsda import LSDA
@@ -130,10 +131,7 @@ def say(step: str) -> None:
 
 def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
     """Encode frames (T, H, W, 3), uint8 RGB, as an MP4."""
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError('the demo needs PyAV: pip install "dfops[video]"') from error
+    av = require("av", "encoding videos")
     with av.open(str(path), "w") as container:
         stream = container.add_stream("libx264", rate=FPS, options={"crf": "18"})
         stream.height, stream.width = frames.shape[1:3]

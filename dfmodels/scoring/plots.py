@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dfmodels.detector import Detector
+from dfmodels.optional import require
 from dfmodels.scoring.video import SUSPECT_FRAMES, ClipScore, VideoScore
 
 REAL, FAKE, INK = "#2a7f9e", "#c8442f", "#333333"
@@ -53,10 +54,7 @@ def plot_video(model: Detector, score: VideoScore, path: str | Path) -> None:
 
     That is a clip, or of a video scored frame by frame several frames, one scale of brightness for all of them.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('plots need matplotlib: pip install "dfops[video]"') from error
+    figures = require("matplotlib.figure", "plotting")
     assert score.probability is not None
     assert score.suspect is not None
     frames = score.suspect
@@ -71,7 +69,7 @@ def plot_video(model: Detector, score: VideoScore, path: str | Path) -> None:
     if heat:
         caption += f"; in the rows below, bright is the most and dark the least in {scope}"
     heights = [3.0, 1.95 if captioned else 1.75] + [1.75] * len(heat)
-    figure = Figure(figsize=(12, sum(heights)), dpi=110, layout="constrained")
+    figure = figures.Figure(figsize=(12, sum(heights)), dpi=110, layout="constrained")
     grid = figure.add_gridspec(len(heights), 1, height_ratios=heights)
     timeline, *strips = (figure.add_subfigure(grid[row]) for row in range(len(heights)))
     _draw_timeline(timeline.add_subplot(), score)

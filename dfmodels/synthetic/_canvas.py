@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dfmodels.optional import require
+
 Array = NDArray[np.float32]
 
 EXTENT = 1.25  # half-width of a layer in head units; the margin keeps its border out of the crop while the head moves
@@ -27,11 +29,7 @@ def load_cv2() -> Any:
     Raises:
         ImportError: OpenCV is not installed.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError('talking heads are drawn with OpenCV: pip install "dfops[video]"') from error
-    return cv2
+    return require("cv2", "drawing talking heads")
 
 
 def f32(values: ArrayLike) -> Array:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
+from dfmodels.optional import require
 from dfmodels.video.frame import Frame, VideoError
 
 if TYPE_CHECKING:
@@ -71,10 +72,7 @@ def open_video(path: Path, *, threads: bool = True) -> Iterator[VideoFile]:
         VideoError: the file cannot be opened, is not a video, or has no video stream.
         ImportError: PyAV is not installed.
     """
-    try:
-        import av
-    except ImportError as error:
-        raise ImportError('reading videos needs PyAV: pip install "dfops[video]"') from error
+    av = require("av", "reading videos")
     try:
         mode = path.stat().st_mode
         # Opening a pipe would wait for a writer for ever.

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from dfmodels.optional import require
 from dfmodels.video.boxes import Boxes, BoxesFile
 from dfmodels.video.frame import Frame
 from dfmodels.video.tracking import Square, square_of
@@ -242,8 +243,4 @@ def reduced(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float]:
 
 
 def opencv() -> Any:
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError('cropping and detecting faces needs OpenCV: pip install "dfops[video]"') from error
-    return cv2
+    return require("cv2", "cropping and detecting faces")

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dfmodels.optional import require
 from dfmodels.video.frame import Frame, VideoError
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".webp"})
@@ -61,10 +62,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         VideoError: a file that cannot be read or is no complete image.
         ImportError: OpenCV is not installed.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise ImportError('reading images needs OpenCV: pip install "dfops[video]"') from error
+    cv2 = require("cv2", "reading images")
     try:
         data = np.fromfile(path, np.uint8)  # cv2.imread cannot open every non-ASCII path
     except OSError as error:
