@@ -1,18 +1,21 @@
 """Tasks: `nox` runs lint, types and test; `nox -l` lists the others. Arguments behind `--` are passed on.
 
-DFOPS_TORCH chooses the torch of the sessions that need one, for example DFOPS_TORCH="torch==2.13.0".
+The first run downloads about 3 GB, nearly all of it torch, keeps 6 GB in .nox and takes some 20 minutes on two cores;
+later runs download nothing. DFOPS_TORCH chooses the torch of the sessions that need one, for example
+DFOPS_TORCH="torch==2.13.0"; environments of several torches lie side by side with --envdir.
 """
 
 import ctypes
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import nox
 
 nox.options.sessions = ["lint", "types", "test"]
 nox.options.reuse_existing_virtualenvs = True
-nox.needs_version = ">=2024.4.15"
+nox.needs_version = ">=2025.5.1"
 
 ROOT = Path(__file__).parent
 TORCH = os.environ.get("DFOPS_TORCH", "torch>=2.10")
@@ -21,6 +24,9 @@ TORCH_CUDA = os.environ.get("DFOPS_TORCH_CUDA", "torch==2.11.0")
 TORCH_OLDEST, TORCH_NEWEST, TORCH_CPU = "torch==2.10.0", "torch", "torch==2.13.0"
 BUILD = ["setuptools>=77", "ninja", "numpy"]
 PATHS = ["dfops", "dfmodels", "tests", "benchmarks", "docs", "noxfile.py", "setup.py"]
+
+if len(sys.argv) == 1:
+    print((__doc__ or "").split("\n\n")[1].replace("\n", " "), file=sys.stderr)
 
 
 def install_tree(session: nox.Session, torch: str = TORCH) -> None:
@@ -47,27 +53,48 @@ def lint(session: nox.Session) -> None:
 
 
 @nox.session
-def types(session: nox.Session) -> None:
-    """Static types."""
-    session.install(TORCH, "numpy", "einops", "safetensors", "mypy")
-    session.run("mypy", *session.posargs)
-
-
-@nox.session
-def test(session: nox.Session) -> None:
-    """All tests on the CPU; without arguments, then the kernel bodies again under the sanitizers."""
+def tree(session: nox.Session) -> None:
+    """This tree, editable: the environment of types, test, demo and bench (once 3 GB, 6 on disk; 5 min)."""
     install_tree(session)
-    session.run("pytest", *session.posargs)
-    if not session.posargs:
-        session.run("pytest", "tests/kernels", "-q", env=sanitizer_environment())
+    session.install("mypy")
+
+
+def run_in_tree(session: nox.Session, module: str, *arguments: str, env: dict[str, str] | None = None) -> None:
+    folder = session.cache_dir.parent / "tree" / "bin"
+    path = f"{folder}{os.pathsep}{os.environ['PATH']}"  # tests start the command line and compilers
+    session.run(str(folder / "python"), "-m", module, *arguments, env={"PATH": path, **(env or {})}, external=True)
+
+
+@nox.session(venv_backend="none", requires=["tree"])
+def types(session: nox.Session) -> None:
+    """Static types (seconds)."""
+    run_in_tree(session, "mypy", *session.posargs)
+
+
+@nox.session(venv_backend="none", requires=["tree"])
+def test(session: nox.Session) -> None:
+    """All tests on the CPU; without arguments, then the kernel bodies again under the sanitizers (TEST_MINUTES min)."""
+    if session.posargs:
+        run_in_tree(session, "pytest", *session.posargs)
+        return
+    workers = str(min(os.cpu_count() or 1, 4))
+    # the kernel bodies are compiled once, so by one process
+    run_in_tree(session, "pytest", "-n", workers, "--ignore", "tests/kernels")
+    run_in_tree(session, "pytest", "tests/kernels")
+    run_in_tree(session, "pytest", "tests/kernels", "-q", env=sanitizer_environment())
 
 
 def sanitizer_environment() -> dict[str, str]:
     compiler = os.environ.get("CXX", "g++")
-    found = subprocess.run([compiler, "-print-file-name=libasan.so"], capture_output=True, text=True, check=True)
+    # libstdc++ too: where Python alone is started, libasan looks for the C++ runtime before anything has loaded it,
+    # and the first exception thrown by a library (triton throws when imported) ends the process
+    libraries = [
+        subprocess.check_output([compiler, f"-print-file-name={name}"], text=True).strip()
+        for name in ("libasan.so", "libstdc++.so.6")
+    ]
     return {
         "DFOPS_KERNELS_SANITIZE": "1",
-        "LD_PRELOAD": found.stdout.strip(),
+        "LD_PRELOAD": " ".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python itself does not free everything
     }
 
@@ -118,18 +145,16 @@ def abi(session: nox.Session) -> None:
         session.run("python", str(ROOT / "tests" / "smoke.py"))
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["tree"])
 def bench(session: nox.Session) -> None:
     """Benchmarks; for example: nox -s bench -- --device cpu."""
-    install_tree(session)
-    session.run("python", "-m", "benchmarks", *session.posargs)
+    run_in_tree(session, "benchmarks", *session.posargs)
 
 
-@nox.session
+@nox.session(venv_backend="none", requires=["tree"])
 def demo(session: nox.Session) -> None:
-    """Train a small detector on rendered clips and score two videos."""
-    install_tree(session)
-    session.run("dfmodels", "demo", *session.posargs)
+    """Train a small detector on rendered clips and score two videos (5 min)."""
+    run_in_tree(session, "dfmodels", "demo", *session.posargs)
 
 
 @nox.session
