@@ -1,32 +1,71 @@
-"""The command `dfmodels`: one module per subcommand, each with `add` (its arguments) and `run` (exit status)."""
+"""The command `dfmodels`: one module per subcommand, each with `EXAMPLE`, `add` (its arguments) and `run` (status)."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Sequence
 
+import dfmodels
+import dfops
 from dfmodels.cli import convert, demo, info, models, score
 
 COMMANDS = {"score": score, "demo": demo, "convert": convert, "list": models, "info": info}
+LOG = logging.getLogger(dfmodels.__name__)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The whole command line; -q and -v are taken before the command and behind it."""
+    parser = argparse.ArgumentParser(prog="dfmodels", description="Published deepfake detectors on fused operators.")
+    parser.add_argument("--version", action="version", version=f"dfmodels {dfops.__version__}")
+    parser.set_defaults(level=logging.INFO)
+    _add_verbosity(parser)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, module in COMMANDS.items():
+        summary = (module.__doc__ or "").splitlines()[0]
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary,
+            epilog=f"example: {module.EXAMPLE}",
+            formatter_class=argparse.RawDescriptionHelpFormatter,  # wraps no command line
+        )
+        module.add(command)
+        _add_verbosity(command)
+    return parser
+
+
+def _add_verbosity(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    # a subcommand that sets a default would undo what was said before it
+    for flags, level, text in (
+        (("-q", "--quiet"), logging.WARNING, "no progress bars and no notes, only results, warnings and errors"),
+        (("-v", "--verbose"), logging.DEBUG, "say what is decided on the way, and where an error was raised"),
+    ):
+        group.add_argument(
+            *flags, dest="level", action="store_const", const=level, default=argparse.SUPPRESS, help=text
+        )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; exit status 0 done, 1 some videos failed, 2 nothing could be done, 130 interrupted."""
-    parser = argparse.ArgumentParser(prog="dfmodels", description="Published deepfake detectors on fused operators.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, module in COMMANDS.items():
-        summary = (module.__doc__ or "").splitlines()[0]
-        module.add(commands.add_parser(name, help=summary, description=summary))
-    options = parser.parse_args(arguments)
+    options = make_parser().parse_args(arguments)
+    notes = logging.StreamHandler()  # to the error stream: the output holds results alone
+    LOG.addHandler(notes)
+    before = LOG.level
+    LOG.setLevel(options.level)
     try:
         return COMMANDS[options.command].run(options)
     except KeyboardInterrupt:
-        print("dfmodels: interrupted", file=sys.stderr)
+        LOG.error("dfmodels: interrupted")
         return 130
     except BrokenPipeError:
         # the reader (head, less) has seen enough; keep the interpreter from flushing into the closed pipe at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-        print(f"dfmodels {options.command}: {error}", file=sys.stderr)
+        LOG.error("dfmodels %s: %s", options.command, error, exc_info=options.level <= logging.DEBUG)
         return 2
+    finally:
+        LOG.removeHandler(notes)
+        LOG.setLevel(before)

@@ -11,6 +11,8 @@ from dfmodels.cli.loading import add_model_arguments, format_settings, load_mode
 from dfmodels.detector import Detector
 from dfmodels.registry import builder
 
+EXAMPLE = "dfmodels convert checkpoint.tar stil.safetensors --model stil"
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="IN", help="checkpoint of a published training script, or safetensors")

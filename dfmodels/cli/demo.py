@@ -1,7 +1,7 @@
 """Train a small detector on rendered talking heads, then score an unseen real and an unseen fake video."""
 
 import argparse
-import sys
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -13,16 +13,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
 import dfmodels
 from dfmodels.detector import Detector, InputContract
 from dfmodels.optional import require
+from dfmodels.progress import progress_bar
 
 if TYPE_CHECKING:
     from dfmodels.detectors.lsda import LSDA
     from dfmodels.synthetic import TalkingHeads
 
+LOG = logging.getLogger(__name__)
+EXAMPLE = "dfmodels demo --model stil --out demo/"
 SIZE = 64
 # detectors small enough for two CPU cores; every module of the published networks is in them, but for LSDA's encoders
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -98,13 +100,13 @@ def run(options: argparse.Namespace) -> int:
         data="rendered talking heads of `dfmodels demo`; for trying the tool, not for judging videos",
     )
 
-    say("3/4 encoding an unseen real and an unseen fake video")
+    LOG.info("3/4 encoding an unseen real and an unseen fake video")
     videos = []
     for name, frames in outcome.videos.items():
         videos.append(out / f"{name}.mp4")
         write_video(videos[-1], frames)
 
-    say("4/4 scoring both videos, as `dfmodels score` does")
+    LOG.info("4/4 scoring both videos, as `dfmodels score` does")
     scores = score_videos(
         dfmodels.load(weights),
         videos,
@@ -123,10 +125,6 @@ def run(options: argparse.Namespace) -> int:
     print(f"again    dfmodels score {videos[0]} {videos[1]} --weights {weights} --faces none --clips all --plot {out}")
     print(f"took     {time.perf_counter() - begun:.0f} s")
     return 1 if any(result.error for result in scores) else 0
-
-
-def say(step: str) -> None:
-    print(step, file=sys.stderr)
 
 
 def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
@@ -148,9 +146,9 @@ def clip_demo(name: str, seed: int) -> Outcome:
     """Of a detector that tells real from fake clips by how they flicker."""
     from dfmodels.synthetic import render_clip
 
-    say(f"1/4 rendering and training on {TRAIN_CLIPS} clips of {TRAIN_IDENTITIES} rendered people")
+    LOG.info(f"1/4 rendering and training on {TRAIN_CLIPS} clips of {TRAIN_IDENTITIES} rendered people")
     model = train_on_clips(name, seed)
-    say(f"2/4 testing on {HELD_OUT_CLIPS} clips of {HELD_OUT_IDENTITIES} unseen people")
+    LOG.info(f"2/4 testing on {HELD_OUT_CLIPS} clips of {HELD_OUT_IDENTITIES} unseen people")
     auc, accuracy = test_on_clips(model, seed)
     person = TRAIN_IDENTITIES + HELD_OUT_IDENTITIES
     return Outcome(
@@ -175,7 +173,7 @@ def train_on_clips(name: str, seed: int) -> Detector:
         model.contract,
     )
     steps = EPOCHS * (TRAIN_CLIPS // BATCH)
-    with tqdm(total=steps, desc="training", unit="step", disable=None) as bar:
+    with progress_bar(total=steps, desc="training", unit="step") as bar:
 
         def progress(loss: float) -> None:
             bar.set_postfix(loss=f"{loss:.3f}", refresh=False)
@@ -217,7 +215,7 @@ def rendered(clips: "TalkingHeads", contract: InputContract) -> Any:
     """All clips in memory as a detector wants them, with their labels."""
     return [
         (contract.normalize(clips.frames(i).movedim(1, -1)), clips.label(i))
-        for i in tqdm(range(len(clips)), desc="rendering", unit="clip", disable=None)
+        for i in progress_bar(range(len(clips)), desc="rendering", unit="clip")
     ]
 
 
@@ -230,11 +228,11 @@ def group_demo(name: str, seed: int) -> Outcome:
 
     pairs = (TRAIN_PAIRS, 0, HELD_OUT_PAIRS)
     with TemporaryDirectory() as folder:
-        say(f"1/4 rendering and training on {2 * TRAIN_PAIRS} rendered people and four forgeries of each")
-        with tqdm(total=sum(pairs), desc="rendering", unit="pair", disable=None) as bar:
+        LOG.info(f"1/4 rendering and training on {2 * TRAIN_PAIRS} rendered people and four forgeries of each")
+        with progress_bar(total=sum(pairs), desc="rendering", unit="pair") as bar:
             write_miniature(folder, pairs=pairs, size=SIZE, seed=seed, progress=lambda ready, _: bar.update())
         model = train_on_groups(name, folder, seed)
-        say(f"2/4 testing frame by frame on {2 * HELD_OUT_PAIRS} unseen people and four forgeries of each")
+        LOG.info(f"2/4 testing frame by frame on {2 * HELD_OUT_PAIRS} unseen people and four forgeries of each")
         auc, accuracy, video_auc = test_on_frames(model, folder)
     person = 2 * sum(pairs)
     group = render_group(person, person + 1, frames=VIDEO_SECONDS * FPS, size=SIZE, seed=seed, fps=FPS)
@@ -259,7 +257,7 @@ def train_on_groups(name: str, folder: str | Path, seed: int) -> "LSDA":
     videos = folder_videos(folder, read_pairs(Path(folder, "splits", "train.json")))
     groups = ForgeryGroups(make_groups(videos), student.contract, seed=seed)
     steps = GROUP_EPOCHS * (len(groups) // GROUP_BATCH)
-    with tqdm(total=steps, desc="training", unit="step", disable=None) as bar:
+    with progress_bar(total=steps, desc="training", unit="step") as bar:
         distill(
             training,
             groups,

@@ -5,6 +5,8 @@ import argparse
 import dfmodels
 from dfops.info import report
 
+EXAMPLE = "dfmodels info"
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     pass

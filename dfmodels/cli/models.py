@@ -6,6 +6,8 @@ import inspect
 from dfmodels.cli.loading import format_settings
 from dfmodels.registry import builder, list_models
 
+EXAMPLE = "dfmodels list"
+
 
 def add(parser: argparse.ArgumentParser) -> None:
     pass

@@ -1,6 +1,7 @@
 """Fake probability of videos by a trained detector."""
 
 import argparse
+import logging
 import sys
 from typing import Literal
 
@@ -15,6 +16,9 @@ NO_WEIGHTS = """no verdict without trained detector weights: give --weights FILE
   - weights you trained: write them with dfmodels.save(model, FILE)
   - a checkpoint of a published training script: --model NAME --weights FILE reads its layout
 Backbone weights (ImageNet) are not detector weights: with them every verdict would be chance."""
+
+LOG = logging.getLogger(__name__)
+EXAMPLE = "dfmodels score video.mp4 --weights detector.safetensors --plot pictures/"
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +66,7 @@ def run(options: argparse.Namespace) -> int:
     if options.weights is None:
         raise ValueError(NO_WEIGHTS)
     model = load_model(options.model, options.weights, settings).to(choose_device(options.device))
+    LOG.debug("%s of %s on %s, faces: %s", model.name, options.weights, next(model.parameters()).device, options.faces)
     scores = score_videos(
         model,
         options.videos,

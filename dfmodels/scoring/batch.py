@@ -1,14 +1,16 @@
 """Many videos one after the other, with a progress bar."""
 
+import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from tqdm import tqdm
-
 from dfmodels.detector import Detector
+from dfmodels.progress import progress_bar
 from dfmodels.scoring.video import VideoScore, clips_wanted, score_video
 from dfmodels.video import FaceDetector, VideoError, clip_frames, count_frames
+
+LOG = logging.getLogger(__name__)
 
 
 def score_videos(
@@ -33,9 +35,7 @@ def score_videos(
     taken: set[str] = set()
     for number, path in enumerate(paths, 1):
         label = f"[{number}/{len(paths)}] {Path(path).name}"
-        with tqdm(
-            total=_frames_to_read(path, model, num_clips), desc=label, unit="frame", disable=None, leave=False
-        ) as bar:
+        with progress_bar(total=_frames_to_read(path, model, num_clips), desc=label, unit="frame", leave=False) as bar:
             score = score_video(
                 model,
                 path,
@@ -48,6 +48,9 @@ def score_videos(
             )
         if folder is not None and score.error is None:
             plot_video(model, score, folder / _free_name(Path(path), taken))
+        LOG.debug(
+            "%s: %s, %d %ss, %.1f s", path, score.verdict or "failed", len(score.clips), score.unit, score.seconds
+        )
         scores.append(score)
     return scores
 

@@ -1,0 +1,12 @@
+"""Progress bars, which `dfmodels --quiet` and the level of the logger "dfmodels" switch off."""
+
+import logging
+from typing import Any
+
+from tqdm import tqdm
+
+
+def progress_bar(*arguments: Any, **options: Any) -> Any:
+    """A bar of tqdm on terminals, unless the logger "dfmodels" was set to warnings or above."""
+    quiet = logging.getLogger("dfmodels").level >= logging.WARNING
+    return tqdm(*arguments, disable=True if quiet else None, **options)

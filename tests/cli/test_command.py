@@ -1,0 +1,98 @@
+"""What all commands have in common: version, help, how much is said."""
+
+import contextlib
+import io
+import logging
+import shlex
+import subprocess
+import sys
+
+import pytest
+
+import dfmodels
+import dfops
+from dfmodels.cli import COMMANDS, main, make_parser
+from tests.models.test_detectors import small
+from tests.video.videos import noise, write_video
+
+
+@pytest.fixture(scope="module")
+def given(tmp_path_factory):
+    """Arguments that score a video by a small detector."""
+    folder = tmp_path_factory.mktemp("command")
+    model = small("ddl")
+    model.trained = True
+    dfmodels.save(model, folder / "small.safetensors")
+    video = write_video(folder / "video.mp4", 8, noise)
+    return ["score", str(video), "--weights", str(folder / "small.safetensors"), "--faces", "none"]
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def on_a_terminal(arguments):
+    """Exit status, and what the error stream shows if it is a terminal."""
+    with contextlib.redirect_stderr(Terminal()) as stream:
+        return main(arguments), stream.getvalue()
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"dfmodels {dfops.__version__}\n"
+
+
+def test_as_a_module():
+    done = subprocess.run([sys.executable, "-m", "dfmodels", "--version"], capture_output=True, text=True)
+    assert done.stdout == f"dfmodels {dfops.__version__}\n", done.stderr
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_shows_an_example_that_parses(capsys, name):
+    with pytest.raises(SystemExit, match="0"):
+        main([name, "--help"])
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith(f"example: dfmodels {name}")
+    make_parser().parse_args(shlex.split(last.removeprefix("example: "))[1:])
+
+
+def test_a_bar_on_a_terminal(given, capsys):
+    status, shown = on_a_terminal(given)
+    assert status == 0
+    assert "[1/1] video.mp4: " in shown
+    assert "fake probability" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("place", [0, 1])
+@pytest.mark.parametrize("flag", ["-q", "--quiet"])
+def test_quiet_leaves_the_result(given, capsys, place, flag):
+    assert on_a_terminal([*given[:place], flag, *given[place:]]) == (0, "")
+    assert "fake probability" in capsys.readouterr().out
+
+
+def test_verbose_says_what_is_decided(given, capsys):
+    assert main([*given, "-v"]) == 0
+    notes = capsys.readouterr().err
+    assert f"ddl of {given[3]} on cpu, faces: none" in notes
+    assert f"{given[1]}: " in notes
+    assert main(given) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_verbose_says_where_an_error_was_raised(capsys):
+    assert main(["score", "video.mp4", "--weights", "nowhere.safetensors"]) == 2
+    short = capsys.readouterr().err
+    assert "Traceback" not in short
+    assert main(["score", "video.mp4", "--weights", "nowhere.safetensors", "-v"]) == 2
+    long = capsys.readouterr().err
+    assert long.startswith(short)
+    assert "Traceback" in long
+
+
+def test_the_logger_is_left_as_it_was(given, capsys):
+    log = logging.getLogger("dfmodels")
+    before = log.level, list(log.handlers)
+    main(["-v", *given])
+    assert (log.level, log.handlers) == before
