@@ -92,7 +92,22 @@ class Published(nn.Module):
         return False
 
 
-class Detector(Published):
+class Optimizable(nn.Module):
+    """A module that computes otherwise in the copies that `dfmodels.optimize` makes.
+
+    Attributes:
+        optimized: whether it belongs to such a copy and serves inference only. It may then do what training and hooks
+            on its children could not bear: leave norms out, write over its input, take a few frames at a time.
+    """
+
+    optimized: bool = False
+
+    def optimize_(self) -> None:
+        """Change this module of a copy in evaluation mode; called once, before that of its children."""
+        self.optimized = True
+
+
+class Detector(Published, Optimizable):
     """A network from clips (B, T, 3, H, W) to logits (B, 2), class 0 real, class 1 fake.
 
     Attributes:
@@ -106,7 +121,6 @@ class Detector(Published):
 
     contract: InputContract
     trained: bool = False
-    optimized: bool = False
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         if self.optimized:

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from dfmodels.detector import Optimizable
+from dfmodels.layers.convolution import foldable, folded
 from dfmodels.weights import NORM, PARAMETERS, Layout, inside, renamed
 
 # Zero padding (left and top, right and bottom) of the strided convolutions. The package computes TensorFlow's "SAME"
@@ -23,7 +24,7 @@ FEATURES = 1792
 PADDINGS = ("fixed", "same")
 
 
-class EfficientNetB4(nn.Module):
+class EfficientNetB4(Optimizable):
     """Images to feature maps: EfficientNet-B4 without its pool and classifier, then a 1x1 convolution.
 
     Args:
@@ -64,16 +65,17 @@ class EfficientNetB4(nn.Module):
         return self.model.forward_features(images.contiguous(memory_format=torch.channels_last))
 
     @torch.no_grad()
-    def fold(self) -> None:
-        """Put every norm into the convolution before it, for good; the module then serves inference only."""
+    def optimize_(self) -> None:
+        """Put every norm into the convolution before it."""
+        from timm.layers import BatchNormAct2d, Conv2dSame
+
+        super().optimize_()
         for parent in list(self.model.modules()):
             for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
-                if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-                    assert norm.running_mean is not None
-                    assert norm.running_var is not None
-                    conv.weight, conv.bias = fuse_conv_bn_weights(
-                        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
-                    )
+                if type(conv) not in (nn.Conv2d, Conv2dSame, PaddedConv2d) or type(norm) is not BatchNormAct2d:
+                    continue
+                if foldable(conv, norm):
+                    conv.weight, conv.bias = folded(conv, norm)
                     setattr(parent, name, norm.act)
 
     def published_layout(self) -> Layout:

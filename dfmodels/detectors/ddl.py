@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfops
-from dfmodels.detector import Detector, InputContract, check_option, listed
+from dfmodels.detector import Detector, InputContract, Optimizable, check_option, listed
 from dfmodels.layers.clips import by_frames, each_frame, fold, pointwise
 from dfmodels.layers.convolution import ConvNorm, conv_norm
 from dfmodels.registry import register
@@ -125,7 +125,7 @@ class _SlotValues(torch.autograd.Function):
         return grad_query[..., None], grad_key[..., None], None, None
 
 
-class TemporalAggregation(nn.Module):
+class TemporalAggregation(Optimizable):
     """MSA, multi-scale spatio-temporal aggregation: gates features by temporal filters at three temporal scales.
 
     On each of two paths, for s in SCALES: mean over s frames, filter of 3 taps a channel, 1x1 convolution to
@@ -193,7 +193,7 @@ class SeparableConv(nn.Module):
         return self.pointwise(self.depthwise(x), residual=residual, relu=relu)
 
 
-class Block(nn.Module):
+class Block(Optimizable):
     """ReLU, DFDC, MSA, then separable convolutions beside a skip; both see the features after MSA.
 
     Args:
@@ -236,10 +236,11 @@ class Block(nn.Module):
         """(B, T, C, H, W) -> (B, T, O, ceil(H/stride), ceil(W/stride)), not rectified."""
         if self.leading_relu:
             x = F.relu(x)
+        may_overwrite = self.optimized and self.leading_relu
         if self.use_capture:
-            x = self.capture(x, maps=maps, may_overwrite=self.leading_relu)
+            x = self.capture(x, maps=maps, may_overwrite=may_overwrite)
         if self.use_aggregation:
-            x = self.aggregation(x, may_overwrite=self.leading_relu)
+            x = self.aggregation(x, may_overwrite=may_overwrite)
         return by_frames(self, self.convolve, fold(x), width=self.width).unflatten(0, x.shape[:2])
 
     def convolve(self, x: Tensor) -> Tensor:
@@ -314,6 +315,7 @@ class DDL(Detector):
         self.contract = InputContract(num_frames=num_frames, size=size)
         capture = {"num_keep": num_keep, "mask_rule": mask_rule, "min_variance": min_variance}
         first, second = stem_channels
+        self.stem_width = first
         self.conv1 = ConvNorm(3, first, 3)
         self.conv2 = ConvNorm(first, second, 3, stride=2)
         inputs = [second, *widths[:-1]]
@@ -353,7 +355,7 @@ class DDL(Detector):
                 f"(option num_frames), got {t}"
             )
         x = fold(clip).contiguous(memory_format=torch.channels_last)
-        x = by_frames(self, self.stem, x, width=self.conv1.conv.out_channels).unflatten(0, (b, t))
+        x = by_frames(self, self.stem, x, width=self.stem_width).unflatten(0, (b, t))
         for block in self.blocks:
             x = block(x, maps)
         for conv in self.exits:

@@ -71,6 +71,7 @@ class LSDA(Detector):
         super().__init__()
         self.name = "lsda"
         self.contract = contract
+        self.width = width
         self.encoder = encoder
         self.head = head(width, width, 2)
 

@@ -392,7 +392,7 @@ class Bottleneck(nn.Module):
     def forward(self, x: Tensor, num_frames: int, *, overwrite: bool = False) -> Tensor:
         """(B*T, C, H, W) -> (B*T, 4 planes, ceil(H / stride), ceil(W / stride)).
 
-        With `overwrite` the result may take the memory of x where no gradient is recorded.
+        With `overwrite` the result may take the memory of x in an optimized copy.
         """
         inner = self.block(x if self.reduce is None else self.reduce(x, relu=True), num_frames)
         if self.skip is None:

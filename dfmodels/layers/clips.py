@@ -4,8 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+
+from dfmodels.detector import Optimizable
 
 
 def fold(x: Tensor) -> Tensor:
@@ -28,19 +30,19 @@ FRAMES_IN_CACHE = 9 << 20  # bytes of the widest intermediate result that one ro
 
 
 def by_frames(
-    module: nn.Module,
+    module: Optimizable,
     function: Callable[..., Tensor | tuple[Tensor, ...]],
     *frames: Tensor,
     width: int,
     out: Tensor | None = None,
 ) -> Any:
-    """`function(*frames)`; in evaluation on a CPU, without gradients, a few frames at a time.
+    """`function(*frames)`; in an optimized copy on a CPU, without gradients, a few frames at a time.
 
     The intermediate results of a few frames stay in the cache, and are small enough for the allocator to reuse: fresh
-    memory for whole clips would cost as much as the arithmetic. Hooks inside `function` then see a few frames a call.
+    memory for whole clips would cost as much as the arithmetic.
 
     Args:
-        module: what `function` belongs to; while any part of it trains, norms join the frames of a batch.
+        module: what `function` belongs to.
         function: of (n, C_i, H, W), giving (n, O, H', W') or several such, every frame for itself.
         frames: (N, C_i, H, W).
         width: most channels at H x W that `function` holds at once.
@@ -50,11 +52,12 @@ def by_frames(
         What `function` gives, N frames of it.
     """
     x = frames[0]
+    if not module.optimized or x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return function(*frames)
     n = x.shape[0]
     frame = width * x.shape[2] * x.shape[3] * x.element_size()
     at_once = max(1, FRAMES_IN_CACHE // max(1, frame))
-    whole = x.is_cuda or torch.is_grad_enabled() or torch.compiler.is_compiling() or n <= at_once
-    if whole or any(part.training for part in module.modules()):
+    if n <= at_once:
         return function(*frames)
     results: list[Tensor] = [] if out is None else [out]
     for i in range(0, n, at_once):

@@ -1,4 +1,4 @@
-"""Convolution and batch norm as one unit, so that inference can fold the norm away."""
+"""Convolution and batch norm as one unit, so that optimized copies can fold the norm away."""
 
 import math
 from typing import Any
@@ -6,15 +6,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from dfmodels.detector import Optimizable
 from dfmodels.weights import NORM, Layout, renamed
 
 
-class ConvNorm(nn.Module):
+class ConvNorm(Optimizable):
     """Convolution of frames (N, C, H, W) with zero padding of half the kernel, then batch norm.
 
-    In evaluation the norm is folded into the convolution: its scale into the weight, the rest into the bias. The weight
-    starts He normal over the fan out (ReLU gain), the norm as the identity.
+    The weight starts He normal over the fan out (ReLU gain), the norm as the identity.
 
     Args:
         in_channels, out_channels: C before and after.
@@ -39,7 +40,6 @@ class ConvNorm(nn.Module):
         padding = (height // 2, width // 2)
         self.conv = nn.Conv2d(in_channels, out_channels, (height, width), stride, padding, bias=bias)
         self.norm = nn.BatchNorm2d(out_channels)
-        self.packed: tuple[torch.Size, Tensor] | None = None
         nn.init.normal_(self.conv.weight, std=math.sqrt(2 / (out_channels * height * width)))
 
     def forward(
@@ -51,63 +51,90 @@ class ConvNorm(nn.Module):
             x: (N, C, H, W).
             residual: (N, O, ceil(H / stride), ceil(W / stride)), as the result.
             relu: whether to rectify.
-            overwrite: whether the result may take the memory of `residual` where no gradient is recorded.
+            overwrite: whether the result may take the memory of `residual` in an optimized copy.
         """
-        if self.norm is not None and self.norm.training:
-            return _finish(self.norm(self.conv(x)), residual, relu)
-        weight, bias = self.folded()
-        if _fuses(x, weight):
-            weight = weight if self.norm is not None else self.pack(x.shape)
-            return _fused(x, weight, bias, self.conv, residual, relu, overwrite)
-        return _finish(F.conv2d(x, weight, bias, self.conv.stride, self.conv.padding), residual, relu)
-
-    def folded(self) -> tuple[Tensor, Tensor | None]:
-        """Weight and bias of the convolution that equals both in evaluation."""
-        norm, conv = self.norm, self.conv
-        if norm is None:
-            return conv.weight, conv.bias
-        assert norm.running_mean is not None
-        assert norm.running_var is not None
-        scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        mean = norm.running_mean if conv.bias is None else norm.running_mean - conv.bias
-        return conv.weight * scale[:, None, None, None], norm.bias - mean * scale
+        if self.norm is None:
+            return self.conv(x, residual=residual, relu=relu, overwrite=overwrite)
+        y = self.norm(self.conv(x))
+        # the norm's result is its own: whoever hooked it may keep it
+        if residual is not None:
+            y = y + residual.to(y.dtype)
+            return F.relu(y, inplace=True) if relu else y
+        return F.relu(y) if relu else y
 
     @torch.no_grad()
-    def fold(self) -> None:
-        """Put the norm into the convolution for good; the module then serves inference only."""
-        if self.norm is not None:
-            weight, bias = self.folded()
-            assert bias is not None
-            self.conv.weight.copy_(weight)
-            self.conv.bias = nn.Parameter(bias)
-            self.norm = None
-
-    def pack(self, shape: torch.Size) -> Tensor:
-        """The weight in the order that oneDNN wants for inputs of this shape; it would else make it at every call."""
-        packed = self.packed
-        if packed is None or packed[0] != shape:
-            conv = self.conv
-            place = (conv.padding, conv.stride, conv.dilation, conv.groups)
-            packed = self.packed = (shape, torch.ops.mkldnn._reorder_convolution_weight(conv.weight, *place, shape))
-        return packed[1]
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "packed": None}  # has no storage that could be copied or written
+    def optimize_(self) -> None:
+        """Put the norm into the convolution."""
+        super().optimize_()
+        conv, norm = self.conv, self.norm
+        if type(conv) is nn.Conv2d and type(norm) is nn.BatchNorm2d and foldable(conv, norm):
+            names = ("in_channels", "out_channels", "kernel_size", "stride", "padding", "dilation", "groups")
+            fused = FusedConv2d(**{name: getattr(conv, name) for name in names}, device="meta")
+            fused.weight, fused.bias = folded(conv, norm)
+            self.conv, self.norm = fused, None
 
 
-def _finish(y: Tensor, residual: Tensor | None, relu: bool) -> Tensor:
-    # norms and convolutions do not need their results for the backward pass, so both steps take place in them
-    if residual is not None:
-        y += residual
-    return F.relu(y, inplace=True) if relu else y
+def foldable(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
+    """Whether nothing but the two layers themselves sees what passes between them."""
+    hooks = (conv._forward_hooks, conv._forward_pre_hooks, norm._forward_hooks, norm._forward_pre_hooks)
+    return norm.running_mean is not None and not any(hooks)
+
+
+def folded(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> tuple[nn.Parameter, nn.Parameter]:
+    """Weight and bias of the convolution that equals both in evaluation."""
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    return fuse_conv_bn_weights(
+        conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+    )
 
 
 # oneDNN's convolution with what follows it in the same pass; internal to torch, so it is used only where it is found
 _ONEDNN = torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_convolution_pointwise_")
 
 
+class FusedConv2d(nn.Conv2d):
+    """A convolution of an optimized copy, with what follows it in the same pass where torch can do that."""
+
+    packed: tuple[torch.Size, Tensor] | None = None
+
+    def forward(
+        self, x: Tensor, *, residual: Tensor | None = None, relu: bool = False, overwrite: bool = False
+    ) -> Tensor:
+        """As `ConvNorm.forward`."""
+        if not _fuses(x, self.weight):
+            y = super().forward(x)
+            if residual is not None:
+                y += residual
+            return F.relu(y, inplace=True) if relu else y
+        mkldnn, weight, bias = torch.ops.mkldnn, self.pack(x.shape), self.bias
+        place = (self.padding, self.stride, self.dilation, self.groups)
+        if residual is None:
+            return mkldnn._convolution_pointwise(x, weight, bias, *place, "relu" if relu else "none", [], "")
+        after: tuple[Any, ...] = ("add", 1.0, "relu" if relu else None, [], "")
+        if overwrite:
+            return mkldnn._convolution_pointwise_(residual, x, weight, bias, *place, *after)
+        return mkldnn._convolution_pointwise(x, residual, weight, bias, *place, *after)
+
+    def pack(self, shape: torch.Size) -> Tensor:
+        """The weight in the order that oneDNN wants for inputs of this shape; it would else make it at every call."""
+        packed = self.packed
+        if packed is None or packed[0] != shape:
+            place = (self.padding, self.stride, self.dilation, self.groups)
+            packed = (shape, torch.ops.mkldnn._reorder_convolution_weight(self.weight, *place, shape))
+            self.packed = packed
+        return packed[1]
+
+    def _apply(self, *args: Any, **options: Any) -> "FusedConv2d":
+        self.packed = None
+        return super()._apply(*args, **options)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "packed": None}  # has no storage that could be copied or written
+
+
 def _fuses(x: Tensor, weight: Tensor) -> bool:
-    """Whether `_fused` can be called: the compiler fuses for itself, and oneDNN records no gradients."""
+    """Whether oneDNN can be called: the compiler fuses for itself, and oneDNN records no gradients."""
     return (
         not torch.compiler.is_compiling()
         and not torch.is_grad_enabled()
@@ -118,24 +145,6 @@ def _fuses(x: Tensor, weight: Tensor) -> bool:
         and x.numel() > 0
         and not torch.is_autocast_enabled("cpu")
     )
-
-
-def _fused(
-    x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    conv: nn.Conv2d,
-    residual: Tensor | None,
-    relu: bool,
-    overwrite: bool,
-) -> Tensor:
-    mkldnn, place = torch.ops.mkldnn, (conv.padding, conv.stride, conv.dilation, conv.groups)
-    if residual is None:
-        return mkldnn._convolution_pointwise(x, weight, bias, *place, "relu" if relu else "none", [], "")
-    after: tuple[Any, ...] = ("add", 1.0, "relu" if relu else None, [], "")
-    if overwrite:
-        return mkldnn._convolution_pointwise_(residual, x, weight, bias, *place, *after)
-    return mkldnn._convolution_pointwise(x, residual, weight, bias, *place, *after)
 
 
 def conv_norm(conv: str, norm: str, ours: str) -> Layout:

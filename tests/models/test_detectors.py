@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors import safe_open
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 import dfmodels
 from dfmodels import weights
@@ -232,6 +233,87 @@ def test_optimized_copy(model, tmp_path):
     with pytest.raises(ValueError, match="cannot be saved; save the model it was made from"):
         dfmodels.save(fast, tmp_path / "fast.safetensors")
     assert dfmodels.optimize(fast).predict(clip).equal(fast.predict(clip))
+
+
+def leaves(model):
+    """Modules that hold weights of their own, by name."""
+    return {name: module for name, module in model.named_modules() if module._parameters}
+
+
+@pytest.mark.parametrize("mode", [True, False])
+@pytest.mark.parametrize("grad", [True, False])
+def test_every_layer_is_called_with_whole_clips_that_nothing_writes_over(model, mode, grad, monkeypatch):
+    monkeypatch.setattr("dfmodels.layers.clips.FRAMES_IN_CACHE", 1)
+    seen, model = {}, model.train(mode)
+
+    def keep(name, args, out):
+        tensors = [x for x in (*args, out) if isinstance(x, torch.Tensor)]
+        seen.setdefault(name, []).append([(x, x.detach().clone()) for x in tensors])
+
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda module, args, out, name=name: keep(name, args, out))
+    clip = clips(model)
+    with torch.set_grad_enabled(grad):
+        model(clip)
+    assert leaves(model).keys() <= seen.keys()
+    for name, calls in seen.items():
+        assert len(calls) == (2 if name.endswith(("squeeze", "excite")) else 1), name
+        assert all(x.equal(before) for call in calls for x, before in call), name
+
+
+def operations(model, clip):
+    with FlopCounterMode(display=False) as counter:
+        model(clip)
+    return counter.get_total_flops()
+
+
+def test_counted_operations_are_those_of_the_layers(model):
+    layers = []
+
+    def count(module, args, out):
+        layers.append(2 * out.numel() * module.weight[0].numel())
+
+    for module in model.modules():
+        if isinstance(module, torch.nn.Conv2d | torch.nn.Linear):
+            module.register_forward_hook(count)
+    clip = clips(model)
+    with torch.no_grad():
+        evaluated = operations(model.eval(), clip)
+        assert sum(layers) <= evaluated < 1.5 * sum(layers)  # DDL has products that are no layers
+        assert operations(model.train(), clip) == evaluated
+    assert operations(model, clip) == pytest.approx(evaluated, rel=0.01)
+    assert operations(model.eval(), clip) == pytest.approx(evaluated, rel=0.01)
+
+
+class LowRank(torch.nn.Module):
+    """A frozen convolution with a trained adapter beside it."""
+
+    def __init__(self, conv):
+        super().__init__()
+        self.conv = conv
+        self.down = torch.nn.Conv2d(conv.in_channels, 2, conv.kernel_size, conv.stride, conv.padding, bias=False)
+        self.up = torch.nn.Conv2d(2, conv.out_channels, 1, bias=False)
+
+    def forward(self, x):
+        return self.conv(x) + self.up(self.down(x))
+
+
+def test_a_wrapper_takes_the_place_of_any_convolution(model):
+    clip = clips(model)
+    with torch.no_grad():
+        before = model.eval()(clip)
+        for name, module in list(model.named_modules()):
+            if type(module) is torch.nn.Conv2d and module.groups == 1:
+                model.set_submodule(name, LowRank(module))
+        outputs = [evaluated(clip) for evaluated in (model, dfmodels.optimize(model))]
+        assert not torch.allclose(outputs[0], before, rtol=1e-2)
+        torch.testing.assert_close(outputs[1], outputs[0], rtol=1e-4, atol=1e-5)
+    model.requires_grad_(False)
+    adapters = [p for module in model.modules() if isinstance(module, LowRank) for p in module.up.parameters()]
+    for parameter in adapters:
+        parameter.requires_grad_(True)
+    model(clip).sum().backward()
+    assert all(parameter.grad.count_nonzero() for parameter in adapters)
 
 
 def test_weights_of_another_network_are_refused_with_all_differences(model, tmp_path):

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import Identity
 from torch.nn import functional as F
 
 from dfmodels.layers import convolution
@@ -29,7 +30,8 @@ def test_convolution_norm_residual_and_relu(monkeypatch, onednn, layout, options
     plain = layer.norm(layer.conv(x))
     residual = torch.rand_like(plain)
     folded = unit(**options)
-    folded.fold()
+    folded.optimize_()
+    assert folded.norm is None
     for relu in (False, True):
         for beside in (None, residual):
             expected = plain if beside is None else plain + beside
@@ -68,3 +70,55 @@ def test_onednn_is_used_where_it_can_be():
         assert not convolution._fuses(x[:0], weight)
         with torch.autocast("cpu"):
             assert not convolution._fuses(x, weight)
+
+
+def test_results_of_children_are_not_written_over():
+    layer = unit()
+    kept = []
+    layer.norm.register_forward_hook(lambda module, args, out: kept.append((out, out.clone())))
+    x = torch.randn(2, 6, 5, 5)
+    for residual in (None, torch.rand(2, 8, 5, 5)):
+        for mode in (True, False):
+            with torch.no_grad():
+                layer.train(mode)(x, residual=residual, relu=True, overwrite=True)
+    assert len(kept) == 4
+    assert all(out.equal(before) and out.min() < 0 for out, before in kept)
+
+
+class Doubled(torch.nn.Module):
+    """A wrapper of a layer, as low-rank adapters are."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x):
+        return 2 * self.layer(x)
+
+
+@pytest.mark.parametrize("part", ["conv", "norm"])
+def test_a_layer_that_is_more_than_a_layer_is_not_folded(part):
+    x = torch.randn(2, 6, 5, 5)
+    child = getattr(unit(), part)
+    wrapped, hooked, parametrized = unit(), unit(), unit()
+    setattr(wrapped, part, Doubled(child))
+    getattr(hooked, part).register_forward_hook(lambda module, args, out: 2 * out)
+    torch.nn.utils.parametrize.register_parametrization(getattr(parametrized, part), "weight", Doubled(Identity()))
+    for layer in (wrapped, hooked, parametrized):
+        expected = layer(x, relu=True)
+        assert not expected.equal(unit()(x, relu=True))
+        layer.optimize_()
+        assert layer.norm is not None
+        assert layer(x, relu=True).equal(expected)
+
+
+def test_packed_weights_follow_the_layer():
+    layer = unit()
+    layer.optimize_()
+    x = torch.randn(2, 6, 5, 5)
+    with torch.no_grad():
+        before = layer(x)
+        assert (layer.conv.packed is not None) == convolution._ONEDNN
+        layer.double().float()
+        assert layer.conv.packed is None
+        torch.testing.assert_close(layer(x), before)

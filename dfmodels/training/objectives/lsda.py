@@ -190,7 +190,7 @@ class LSDADistillation(Published):
         elif isinstance(real_encoder, str):
             raise ValueError(f"real_encoder must be 'iresnet100', 'efficientnet_b4' or a module, got {real_encoder!r}")
         self.real_encoder = real_encoder
-        width = cast(nn.Linear, self.student.head[2]).in_features
+        width = self.student.width
         self.fusion = fusion(width)
         self.domain_head = head(width, max(1, width // 2), self.num_domains + 1)
         last = self.num_domains
