@@ -13,15 +13,18 @@ from torch import Generator, Tensor
 
 from dfops.ops._checks import check_device, check_floating, check_index
 from dfops.ops.feature_mixup import feature_mixup
-from dfops.ops.latent_augment import GRANULARITIES, latent_augment
+from dfops.ops.latent_augment import GRANULARITIES, TRANSFORMS, latent_augment, transform_id
 
-INTERPOLATION, EXTRAPOLATION, ADDITIVE, DIFFERENCE, ROTATION = range(5)
+INTERPOLATION, EXTRAPOLATION, ADDITIVE, DIFFERENCE, ROTATION = range(len(TRANSFORMS))
 MOST_RADIANS = math.pi / 6
 PARTNERS = ("cyclic", "permutation")
 
 
 class Draws(NamedTuple):
-    """Arguments of `dfops.latent_augment`, and of `dfops.latent_augment_mix` with the last two.
+    """Arguments of `dfops.latent_augment`, in its order, and of `dfops.latent_augment_mix`, by name.
+
+    latent_augment(z, *draws)
+    latent_augment_mix(z, **draws._asdict())                        both with the granularity of the draw
 
     Attributes:
         choice: id of every map (G, D), int64.
@@ -31,6 +34,10 @@ class Draws(NamedTuple):
         angle: radians (G, D); None where the pool has no rotation.
         perm: the domain mixed into every map (G, D), int64.
         mix_lam: (G,) or (G, D).
+
+    >>> draws = dfops.augment.draw(torch.zeros(6, 4, 8, 2, 2))
+    >>> draws.choice.shape, draws.mix_lam.shape, draws._fields
+    (torch.Size([6, 4]), torch.Size([6]), ('choice', 'lam', 'sigma', 'noise', 'angle', 'perm', 'mix_lam'))
     """
 
     choice: Tensor
@@ -45,7 +52,7 @@ class Draws(NamedTuple):
 def draw(
     z: Tensor,
     *,
-    transforms: Sequence[int] = (INTERPOLATION, EXTRAPOLATION, ADDITIVE, ROTATION),
+    transforms: Sequence[int | str] = (INTERPOLATION, EXTRAPOLATION, ADDITIVE, ROTATION),
     transform_weights: Sequence[float] | None = None,
     granularity: str = "sample",
     noise: str = "scaled",
@@ -59,7 +66,8 @@ def draw(
 
     Args:
         z: latent maps (G, D, C, H, W); only shape, dtype, device and memory layout matter.
-        transforms: the pool of ids, as numbered in `dfops.latent_augment`.
+        transforms: the pool, as numbered or named in `dfops.latent_augment`: ids from 0 to 4, "interpolation",
+            "extrapolation", "additive", "difference" or "rotation".
         transform_weights: how likely each of them is; equally by default.
         granularity: "sample", or "channel" for one lam and sigma a channel.
         noise: "scaled", sigma ~ U[0, 1) and noise ~ N(0, 1), or "mixture", sigma = 1 and noise of a Gaussian mixture.
@@ -72,6 +80,11 @@ def draw(
     Raises:
         ValueError: an option or shape other than the ones above.
         TypeError: a dtype other than the ones above, or no tensor.
+
+    >>> z, generator = torch.zeros(6, 4, 8, 2, 2), torch.Generator().manual_seed(0)
+    >>> draws = dfops.augment.draw(z, transforms=("rotation",), granularity="channel", generator=generator)
+    >>> draws.choice.unique().tolist(), draws.lam.shape, draws.noise
+    ([4], torch.Size([6, 4, 8]), None)
     """
     check_floating(z=z)
     if z.dim() != 5:
@@ -81,7 +94,8 @@ def draw(
     _check_option("partner", partner, PARTNERS)
     _check_option("mix_weight", mix_weight, ("beta", "uniform"))
     _check_option("mix_per", mix_per, ("group", "map"))
-    thresholds = _thresholds(transforms, transform_weights)
+    pool = _pool(transforms)
+    thresholds = _thresholds(pool, transform_weights)
     if (noise == "mixture") != (mixture is not None):
         raise ValueError(f'mixture must be given with noise="mixture" and only then, got noise={noise!r}')
     groups, domains, channels = z.shape[:3]
@@ -90,13 +104,13 @@ def draw(
         return _uniform(z, shape, generator)
 
     u = uniform(groups, domains)
-    choice = z.new_full((groups, domains), transforms[0], dtype=torch.int64)
-    for threshold, transform in zip(thresholds, transforms[1:], strict=True):
+    choice = z.new_full((groups, domains), pool[0], dtype=torch.int64)
+    for threshold, transform in zip(thresholds, pool[1:], strict=True):
         choice = torch.where(u >= threshold, transform, choice)
     scalars = (groups, domains) if granularity == "sample" else (groups, domains, channels)
     lam = uniform(*scalars)
     sigma = values = angle = None
-    if ADDITIVE in transforms:
+    if ADDITIVE in pool:
         values = _normal(z, generator)
         if mixture is None:
             sigma = uniform(*scalars)
@@ -104,7 +118,7 @@ def draw(
             weights, variances = mixture
             values = mixture_noise(values, mixture_components(uniform(groups, domains), weights), variances)
             sigma = torch.ones_like(lam)
-    if ROTATION in transforms:
+    if ROTATION in pool:
         angle = _angles(z, generator)
     perm = partners(uniform(groups, domains), partner)
     mix_lam = uniform(groups) if mix_per == "group" else uniform(groups, domains)
@@ -126,6 +140,9 @@ def partners(u: Tensor, kind: str = "cyclic") -> Tensor:
 
     Returns:
         (G, D), int64.
+
+    >>> dfops.augment.partners(torch.tensor([[0.3, 0.1, 0.9]])).tolist()  # 1 -> 0 -> 2 -> 1
+    [[2, 0, 1]]
     """
     _check_option("kind", kind, PARTNERS)
     check_floating(u=u)
@@ -146,6 +163,9 @@ def mixture_components(u: Tensor, weights: Tensor) -> Tensor:
 
     Returns:
         Shape of u, int64.
+
+    >>> dfops.augment.mixture_components(torch.tensor([0.0, 0.6, 0.9]), torch.tensor([0.5, 0.25, 0.25])).tolist()
+    [0, 1, 2]
     """
     check_floating(u=u, weights=weights)
     check_device("u", u, weights=weights)
@@ -166,6 +186,11 @@ def mixture_noise(eps: Tensor, component: Tensor, variances: Tensor) -> Tensor:
 
     Returns:
         Shape and dtype of eps.
+
+    >>> variances = torch.tensor([[1.0, 4.0], [9.0, 16.0]])
+    >>> noise = dfops.augment.mixture_noise(torch.ones(1, 2, 2, 1, 1), torch.tensor([[1, 0]]), variances)
+    >>> noise.shape, noise.flatten().tolist()
+    (torch.Size([1, 2, 2, 1, 1]), [3.0, 4.0, 1.0, 2.0])
     """
     check_floating(eps=eps, variances=variances)
     check_device("eps", eps, component=component, variances=variances)
@@ -185,12 +210,17 @@ def centrifugal_direct(z: Tensor, lam: Tensor | float | None = None, *, generato
 
     Args:
         z: latent maps.
-        lam: a number, or one for each map, (G, D) or (N,); None draws U[0, 1).
+        lam: a number, or one for each map, (G, D) or (N,), at granularity "channel" also for each channel, (G, D, C)
+            or (N, C); None draws U[0, 1), one for each map.
         generator: for the draw.
         **options: granularity, centroid and detach_statistics of `dfops.latent_augment`.
 
     Returns:
         Shape and memory layout of z.
+
+    >>> z = torch.tensor([0.0, 2.0, 7.0]).reshape(3, 1, 1, 1)  # one domain, its mean is 3
+    >>> dfops.augment.centrifugal_direct(z, 0.5).flatten().tolist()
+    [-1.5, 1.5, 9.0]
     """
     return _augmented(z, EXTRAPOLATION, lam, generator, **options)
 
@@ -200,6 +230,10 @@ def centrifugal_indirect(z: Tensor, lam: Tensor | float | None = None, *, genera
     """Pull every map towards the hard example of its domain, the one farthest from the centroid: z + lam (hard - z).
 
     Args and returns as in `centrifugal_direct`.
+
+    >>> z = torch.tensor([0.0, 2.0, 7.0]).reshape(3, 1, 1, 1)  # one domain, its mean is 3
+    >>> dfops.augment.centrifugal_indirect(z, 0.5).flatten().tolist()
+    [3.5, 4.5, 7.0]
     """
     return _augmented(z, INTERPOLATION, lam, generator, **options)
 
@@ -214,9 +248,13 @@ def affine_rotation(z: Tensor, angle: Tensor | float | None = None, *, generator
 
     Returns:
         Shape and memory layout of z.
+
+    >>> z = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 1, 2, 2)
+    >>> dfops.augment.affine_rotation(z, torch.pi / 2)[0, 0].round().tolist()
+    [[2.0, 4.0], [1.0, 3.0]]
     """
     maps = _grouped(z)
-    angles = _angles(maps, generator) if angle is None else _per_map("angle", angle, z, maps)
+    angles = _angles(maps, generator) if angle is None else _scalars("angle", angle, z, maps)
     return _augmented(z, ROTATION, 0.0, None, angle=angles)
 
 
@@ -226,16 +264,21 @@ def additive(z: Tensor, lam: Tensor | float | None = None, noise: Tensor | None 
 
     Args:
         z: latent maps.
-        lam: a number, or one for each map, (G, D) or (N,); None draws U[0, 1).
+        lam: a number, or one for each map, (G, D) or (N,), or channel, (G, D, C) or (N, C); None draws U[0, 1), one for
+            each map.
         noise: shape and dtype of z; None draws N(0, 1). `mixture_noise` makes that of a Gaussian mixture.
         sigma: as lam; None is 1.
         generator: for the draws.
 
     Returns:
         Shape and memory layout of z.
+
+    >>> z = torch.zeros(3, 1, 2, 2)
+    >>> dfops.augment.additive(z, torch.tensor([0.0, 1.0, 2.0]), torch.ones_like(z), 0.5)[:, 0, 0, 0].tolist()
+    [0.0, 0.5, 1.0]
     """
     maps = _grouped(z)
-    scale = _per_map("sigma", 1.0 if sigma is None else sigma, z, maps)
+    scale = _scalars("sigma", 1.0 if sigma is None else sigma, z, maps, per_channel=True)
     if noise is None:
         noise = _normal(maps, generator)
     elif noise.shape != z.shape:
@@ -248,6 +291,10 @@ def difference(z: Tensor, lam: Tensor | float | None = None, *, generator: Gener
     """Move every map by the difference of the first two of its domain: z + lam (z[0] - z[1]).
 
     Args and returns as in `centrifugal_direct`; at granularity "channel" of the first two channels of the same map.
+
+    >>> z = torch.tensor([0.0, 2.0, 7.0]).reshape(3, 1, 1, 1)  # one domain
+    >>> dfops.augment.difference(z, 0.5).flatten().tolist()
+    [-1.0, 1.0, 6.0]
     """
     return _augmented(z, DIFFERENCE, lam, generator, **options)
 
@@ -265,6 +312,10 @@ def cross_domain_mixup(z: Tensor, perm: Tensor | None = None, mix_lam: Tensor | 
 
     Returns:
         Shape and memory layout of z.
+
+    >>> z = torch.tensor([0.0, 8.0]).reshape(1, 2, 1, 1, 1)  # one group of two domains
+    >>> dfops.augment.cross_domain_mixup(z, torch.tensor([[1, 0]]), 0.75).flatten().tolist()
+    [2.0, 6.0]
     """
     check_floating(z=z)
     if z.dim() != 5:
@@ -279,7 +330,7 @@ def cross_domain_mixup(z: Tensor, perm: Tensor | None = None, mix_lam: Tensor | 
         mix_lam = _beta(_uniform(z, (groups,), generator), generator)
     if isinstance(mix_lam, Tensor) and mix_lam.shape == (groups,):
         mix_lam = mix_lam[:, None].expand(groups, domains)
-    weights = _per_map("mix_lam", mix_lam, z, z)
+    weights = _scalars("mix_lam", mix_lam, z, z)
     index = torch.arange(groups, device=z.device)[:, None] * domains + perm
     index = index.masked_fill((perm < 0) | (perm >= domains), -1)  # a map of the next group would pass unseen
     return feature_mixup(z.flatten(0, 1), index.flatten(), weights.flatten()).view_as(z)
@@ -290,10 +341,18 @@ def _augmented(z: Tensor, transform: int, lam: Tensor | float | None, generator:
     """One transformation for all maps."""
     maps = _grouped(z)
     choice = maps.new_full(maps.shape[:2], transform, dtype=torch.int64)
-    value = _uniform(maps, maps.shape[:2], generator) if lam is None else _per_map("lam", lam, z, maps)
-    if arguments.get("granularity") == "channel":
-        value = value[..., None].expand(maps.shape[:3])
-    return latent_augment(maps, choice, value, **arguments)[0].reshape(z.shape)
+    per_channel = arguments.get("granularity") == "channel"
+    if lam is None:
+        lam = _uniform(maps, maps.shape[:2], generator)
+    else:
+        lam = _scalars("lam", lam, z, maps, per_channel or transform == ADDITIVE)
+    sigma = arguments.pop("sigma", None)
+    if per_channel or any(x is not None and x.dim() == 3 for x in (lam, sigma)):
+        arguments["granularity"] = "channel"
+        lam, sigma = (
+            x[..., None].expand(maps.shape[:3]) if x is not None and x.dim() == 2 else x for x in (lam, sigma)
+        )
+    return latent_augment(maps, choice, lam, sigma, **arguments)[0].reshape(z.shape)
 
 
 def _grouped(z: Tensor) -> Tensor:
@@ -304,12 +363,14 @@ def _grouped(z: Tensor) -> Tensor:
     return z[:, None] if z.dim() == 4 else z
 
 
-def _per_map(name: str, value: Tensor | float, z: Tensor, maps: Tensor) -> Tensor:
-    """(G, D), from a number or one for each map."""
+def _scalars(name: str, value: Tensor | float, z: Tensor, maps: Tensor, per_channel: bool = False) -> Tensor:
+    """(G, D), from a number or one for each map; or (G, D, C), from one for each channel."""
     if not isinstance(value, Tensor):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
         return maps.new_full(maps.shape[:2], value, dtype=_scalar_type(z))
+    if per_channel and value.shape == z.shape[:-2]:
+        return value.reshape(maps.shape[:3])
     shape = z.shape[: z.dim() - 3]
     if value.shape != shape:
         raise ValueError(f"{name} must be a number or have one for each map, {tuple(shape)}, got {tuple(value.shape)}")
@@ -339,10 +400,20 @@ def _angles(z: Tensor, generator: Generator | None) -> Tensor:
     return (2 * _uniform(z, z.shape[:2], generator) - 1) * MOST_RADIANS
 
 
+def _pool(transforms: Sequence[int | str]) -> list[int]:
+    """The ids of transformations given by id or name."""
+    if isinstance(transforms, str):
+        transforms = (transforms,)
+    pool = [transform_id("transforms", each) if isinstance(each, str) else each for each in transforms]
+    if not pool or len(set(pool)) != len(pool) or not set(pool) <= set(range(len(TRANSFORMS))):
+        raise ValueError(
+            f"transforms must be different ids from 0 to 4 or names, at least one, got {tuple(transforms)}"
+        )
+    return pool
+
+
 def _thresholds(transforms: Sequence[int], weights: Sequence[float] | None) -> list[float]:
     """Where a uniform passes from one id of the pool to the next."""
-    if not transforms or len(set(transforms)) != len(transforms) or not set(transforms) <= set(range(5)):
-        raise ValueError(f"transforms must be different ids from 0 to 4, at least one, got {tuple(transforms)}")
     if weights is None:
         weights = [1.0] * len(transforms)
     if len(weights) != len(transforms) or min(weights) < 0 or not 0 < sum(weights) < math.inf:

@@ -1,7 +1,11 @@
 """Every operator again in plain torch, in the order of its equation; shares nothing with the kernels.
 
 Same names and arguments as the operators of `dfops`. Slow and clear: the truth of the tests and the eager side of the
-benchmarks. No argument checks.
+benchmarks. No argument checks, and names of transformations are ids here.
+
+>>> x = torch.arange(5.0).reshape(1, 5, 1, 1, 1)
+>>> [y.flatten().tolist() for y in dfops.reference.strip_pool(x, axis="T")]
+[[0.0, 1.0, 2.0, 3.0, 4.0], [0.5, 2.5], [1.5]]
 """
 
 from collections.abc import Sequence
@@ -148,6 +152,8 @@ def latent_augment(
     sigma: Tensor | None = None,
     noise: Tensor | None = None,
     angle: Tensor | None = None,
+    perm: Tensor | None = None,
+    mix_lam: Tensor | None = None,
     *,
     centroid: Tensor | None = None,
     granularity: str = "sample",

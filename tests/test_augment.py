@@ -21,19 +21,78 @@ def clip(shape=SHAPE, **kind):
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("granularity", ["sample", "channel"])
 @pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
-def test_draws_are_arguments_of_the_operators(device, granularity, layout, dtype):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"transforms": range(5), "noise": "mixture", "mix_per": "map"},
+        {"transforms": range(5), "partner": "permutation", "mix_weight": "uniform"},
+        {"transforms": (0, 1)},
+        {"transforms": ["rotation"]},
+    ],
+)
+def test_draws_pass_into_the_operators_as_they_are(device, granularity, layout, dtype, options):
     z = clip(device=device, layout=layout, dtype=dtype, requires_grad=True)
+    if options.get("noise") == "mixture":
+        options = {**options, "mixture": (torch.ones(1, device=device), torch.full((1, 3), 0.5, device=device))}
+    drawn = augment.draw(z, **options, granularity=granularity)
+    values = [value for value in drawn if value is not None]
+    assert all(not value.requires_grad and value.device == z.device for value in values)
+    if drawn.noise is not None:
+        assert drawn.noise.dtype == dtype
+        assert layout == "strided" or drawn.noise.stride() == z.stride()
+    for forward in (torch.autocast(device, enabled=False), torch.autocast(device, dtype=torch.bfloat16)):
+        with forward:
+            alone = dfops.latent_augment(z, *drawn, granularity=granularity)
+            by_name = dfops.latent_augment(z, **drawn._asdict(), granularity=granularity)
+            both = dfops.latent_augment_mix(z, **drawn._asdict(), granularity=granularity)[0]
+        assert alone[0].dtype == both.dtype == dtype
+        assert_matches(alone[0].flatten(0, 1), both[:, :3])
+        assert all(torch.equal(x, y) for x, y in zip(alone, by_name, strict=True))
+    mixed = augment.cross_domain_mixup(z, drawn.perm, drawn.mix_lam)
+    assert_matches(mixed.flatten(0, 1), both[:, 3:])
+
+
+@pytest.mark.parametrize("granularity", ["sample", "channel"])
+def test_scalars_of_a_draw_pass_into_single_augmentations(granularity):
+    z = clip()
     drawn = augment.draw(z, transforms=range(5), granularity=granularity)
-    arguments = drawn._asdict()
-    assert all(not value.requires_grad and value.device == z.device for value in drawn)
-    assert drawn.noise.dtype == dtype
-    if layout != "strided":
-        assert drawn.noise.stride() == z.stride()
-    perm, mix_lam = arguments.pop("perm"), arguments.pop("mix_lam")
-    assert dfops.latent_augment(z, **arguments, granularity=granularity)[0].shape == SHAPE
-    out = dfops.latent_augment_mix(z, perm, mix_lam, **arguments, granularity=granularity)[0]
-    assert out.shape == (20, 6, 4, 6)
+    options = {"granularity": granularity}
+
+    def each(id_):
+        choice = torch.full_like(drawn.choice, id_)
+        return dfops.latent_augment(z, choice, *drawn[1:], **options)[0]
+
+    for function, id_ in SINGLE:
+        assert_matches(function(z, drawn.lam, **options), each(id_))
+    assert_matches(augment.affine_rotation(z, drawn.angle), each(4))
+    assert_matches(augment.additive(z, drawn.lam, drawn.noise, drawn.sigma), each(2))
+    if granularity == "channel":  # one sigma for all channels of a map beside one lam for each of them
+        out = augment.additive(z, drawn.lam, drawn.noise, drawn.angle)
+        assert_matches(out, z + (drawn.lam * drawn.angle[..., None])[..., None, None] * drawn.noise)
+        rows = augment.additive(z.flatten(0, 1), drawn.lam.flatten(0, 1), drawn.noise.flatten(0, 1))
+        assert_matches(rows, (z + drawn.lam[..., None, None] * drawn.noise).flatten(0, 1))
+        with pytest.raises(
+            ValueError, match=r"lam must be a number or have one for each map, \(5, 4\), got \(5, 4, 3\)"
+        ):
+            augment.difference(z, drawn.lam)
+
+
+@pytest.mark.parametrize("function", [dfops.latent_augment, dfops.latent_augment_mix])
+def test_transformations_have_names(function):
+    z = clip()
+    drawn = augment.draw(z, transforms=("difference", 2, "rotation"))._asdict()
+    assert set(drawn["choice"].unique().tolist()) == {2, 3, 4}
+    for id_, name in enumerate(("interpolation", "extrapolation", "additive", "difference", "rotation")):
+        by_name, by_id = (
+            function(z, **drawn | {"choice": choice})[0] for choice in (name, torch.full_like(drawn["choice"], id_))
+        )
+        assert torch.equal(by_name, by_id)
+    names = "one of 'interpolation', 'extrapolation', 'additive', 'difference', 'rotation', got 'rotate'"
+    with pytest.raises(ValueError, match=f"choice must be {names}"):
+        function(z, **drawn | {"choice": "rotate"})
+    with pytest.raises(ValueError, match=f"transforms must be {names}"):
+        augment.draw(z, transforms=["rotate"])
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -252,9 +311,9 @@ def test_a_given_centroid_is_passed_on():
         ({"partner": "random"}, "partner must be 'cyclic' or 'permutation', got 'random'"),
         ({"mix_weight": "gamma"}, "mix_weight must be 'beta' or 'uniform', got 'gamma'"),
         ({"mix_per": "batch"}, "mix_per must be 'group' or 'map', got 'batch'"),
-        ({"transforms": ()}, r"transforms must be different ids from 0 to 4, at least one, got \(\)"),
-        ({"transforms": (0, 5)}, r"transforms must be different ids from 0 to 4, at least one, got \(0, 5\)"),
-        ({"transforms": (1, 1)}, r"transforms must be different ids from 0 to 4, at least one, got \(1, 1\)"),
+        ({"transforms": ()}, r"transforms must be different ids from 0 to 4 or names, at least one, got \(\)"),
+        ({"transforms": (0, 5)}, r"transforms must be different ids from 0 to 4 or names, at least one, got \(0, 5\)"),
+        ({"transforms": (1, 1)}, r"transforms must be different ids from 0 to 4 or names, at least one, got \(1, 1\)"),
         ({"transform_weights": (1, 2)}, r"transform_weights must be 4 numbers.*got \(1, 2\)"),
         ({"transform_weights": (1, 2, -1, 0)}, "transform_weights must be 4 numbers.*none negative"),
         ({"transform_weights": (0, 0, 0, 0)}, "transform_weights must be 4 numbers.*not all zero"),

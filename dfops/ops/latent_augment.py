@@ -18,15 +18,18 @@ from dfops.ops._checks import (
 )
 
 GRANULARITIES = ("sample", "channel")
+TRANSFORMS = ("interpolation", "extrapolation", "additive", "difference", "rotation")  # the names of ids 0 to 4
 
 
 def latent_augment(
     z: Tensor,
-    choice: Tensor,
+    choice: Tensor | str,
     lam: Tensor,
     sigma: Tensor | None = None,
     noise: Tensor | None = None,
     angle: Tensor | None = None,
+    perm: Tensor | None = None,
+    mix_lam: Tensor | None = None,
     *,
     centroid: Tensor | None = None,
     granularity: str = "sample",
@@ -43,17 +46,20 @@ def latent_augment(
                                                             "channel" channels 0 and 1 of the same map
                 z rotated by angle[g, d]                    4, every plane about its centre, bilinear, zeros outside
 
-    The random draws are arguments: `dfops.augment.draw` makes them. A map is copied if its id is another one or lacks
-    its argument, and where ids 0, 1 (unless `centroid` is given) and 3 have a single row.
+    The random draws are arguments: `draws = dfops.augment.draw(z)` makes them, `latent_augment(z, *draws)` takes them.
+    A map is copied if its id is another one or lacks its argument, and where ids 0, 1 (unless `centroid` is given) and
+    3 have a single row.
 
     Args:
         z: latent maps (G, D, C, H, W) of G groups and D domains, floating point; contiguous or channels-last, read in
             place.
-        choice: ids (G, D), int64.
+        choice: ids (G, D), int64, or the name of one transformation for all maps: "interpolation", "extrapolation",
+            "additive", "difference" or "rotation".
         lam, sigma: (G, D), at granularity "channel" (G, D, C); dtype of z, or float32 where z is a half type. sigma is
             for id 2.
         noise: shape and dtype of z, for id 2. Under autocast z and noise are brought to the wider of their dtypes.
         angle: radians (G, D), dtype as that of lam, for id 4. A positive one turns counter-clockwise, row 0 at the top.
+        perm, mix_lam: not used here: the rest of what `draw` gives, for `latent_augment_mix`.
         centroid: (D, C, H, W), at granularity "channel" (D, H, W), dtype as that of lam: replaces mu in the distances
             and in id 1, and gets no gradient.
         granularity: "sample" or "channel".
@@ -64,15 +70,25 @@ def latent_augment(
         float32 for half types; the number of the farthest row of every domain (D,), int64: g, or g * C + c.
 
     Raises:
-        ValueError: a shape, device or granularity other than the ones above.
+        ValueError: a shape, device, name or granularity other than the ones above.
         TypeError: a dtype other than the ones above, or no tensor.
 
     Differentiable in z alone, through mu and hard too; the sums have a fixed order, so it is deterministic. No value is
     read by the host, so with DFOPS_DEBUG=1 in the environment alone an id out of range or without argument is an error.
 
+    >>> z = torch.tensor([0.0, 2.0, 7.0]).reshape(3, 1, 1, 1, 1)  # three groups of one domain
+    >>> out, mu, hard_index = dfops.latent_augment(z, "interpolation", torch.full((3, 1), 0.5))
+    >>> out.flatten().tolist(), mu.item(), hard_index.tolist()  # halfway to the farthest of them
+    ([3.5, 4.5, 7.0], 3.0, [2])
+    >>> z = torch.ones(3, 4, 8, 2, 2)
+    >>> draws = dfops.augment.draw(z, transforms=("additive", "rotation"), granularity="channel")
+    >>> dfops.latent_augment(z, *draws, granularity="channel")[0].shape
+    torch.Size([3, 4, 8, 2, 2])
+
     Source: LSDA, arXiv:2311.11278.
     """
     z, noise = _with_noise(z, noise)
+    choice = _ids(z, choice)
     _check_arguments(z, choice, lam, sigma, noise, angle, centroid, granularity)
     return torch.ops.dfops.latent_augment(
         z, choice, lam, sigma, noise, angle, centroid, granularity == "channel", detach_statistics
@@ -83,7 +99,7 @@ def latent_augment_mix(
     z: Tensor,
     perm: Tensor,
     mix_lam: Tensor,
-    choice: Tensor,
+    choice: Tensor | str,
     lam: Tensor,
     sigma: Tensor | None = None,
     noise: Tensor | None = None,
@@ -97,6 +113,8 @@ def latent_augment_mix(
 
     out[g * D + d, :C] = the augmented map
     out[g * D + d, C:] = m z[g, d] + (1 - m) z[g, perm[g, d]]                m = mix_lam[g] or mix_lam[g, d]
+
+    `latent_augment_mix(z, **draw(z)._asdict())` takes all that `dfops.augment.draw` gives.
 
     Args:
         z: latent maps (G, D, C, H, W).
@@ -114,9 +132,15 @@ def latent_augment_mix(
 
     Differentiable in z alone, deterministic.
 
+    >>> z = torch.ones(3, 4, 8, 2, 2)
+    >>> out, _, _ = dfops.latent_augment_mix(z, **dfops.augment.draw(z)._asdict())
+    >>> out.shape, out[:, 8:].eq(1).all().item()  # equal maps stay what they are when they are mixed
+    (torch.Size([12, 16, 2, 2]), True)
+
     Source: LSDA, arXiv:2311.11278.
     """
     z, noise = _with_noise(z, noise)
+    choice = _ids(z, choice)
     _check_arguments(z, choice, lam, sigma, noise, angle, centroid, granularity)
     groups, domains = z.shape[:2]
     check_index("z", z, perm=perm)
@@ -128,6 +152,19 @@ def latent_augment_mix(
     return torch.ops.dfops.latent_augment_mix(
         z, perm, mix_lam, choice, lam, sigma, noise, angle, centroid, granularity == "channel", detach_statistics
     )
+
+
+def transform_id(name: str, value: str) -> int:
+    """The id of a transformation by its name; `name` is that of the argument."""
+    if value not in TRANSFORMS:
+        raise ValueError(f"{name} must be one of {', '.join(map(repr, TRANSFORMS))}, got {value!r}")
+    return TRANSFORMS.index(value)
+
+
+def _ids(z: Tensor, choice: Tensor | str) -> Tensor:
+    if not isinstance(choice, str):
+        return choice
+    return z.new_full(z.shape[:2], transform_id("choice", choice), dtype=torch.int64)
 
 
 def _with_noise(z: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
