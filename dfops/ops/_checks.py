@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, NoReturn
 
 import torch
@@ -22,10 +23,16 @@ def check_floating(**tensors: Any) -> None:
         if value.dtype not in DTYPES:
             raise TypeError(f"{name} must be float64, float32, bfloat16 or float16, got {value.dtype}")
         _extension.require_kernels_for(value.device)
-    if not torch.compiler.is_compiling() and forward_ad._current_level >= 0:
-        for name, value in tensors.items():
-            if forward_ad.unpack_dual(value).tangent is not None:
-                raise NotImplementedError(f"{name} carries a forward-mode tangent; dfops differentiates backward only")
+    if torch.compiler.is_compiling():
+        return
+    for name, value in tensors.items():
+        if forward_ad._current_level >= 0 and forward_ad.unpack_dual(value).tangent is not None:
+            raise NotImplementedError(f"{name} carries a forward-mode tangent; dfops differentiates backward only")
+        if torch._C._functorch.is_gradtrackingtensor(value):
+            raise NotImplementedError(
+                f"{name} is differentiated by torch.func; dfops differentiates by torch.autograd (x.backward(), "
+                "torch.autograd.grad) only"
+            )
 
 
 def check_clip(**tensors: Tensor) -> None:
@@ -68,6 +75,12 @@ def check_index(model_name: str, model: Tensor, **tensors: Any) -> None:
         check_device(model_name, model, **{name: value})
 
 
+def check_number(name: str, value: Any) -> None:
+    """What may be a tensor or a number is a number."""
+    if isinstance(value, bool) or not isinstance(value, (Real, torch.SymInt, torch.SymFloat)):
+        raise TypeError(f"{name} must be a tensor or a number, got {type(value).__name__}")
+
+
 def check_values(expectation: str, holds: Callable[[], Tensor]) -> None:
     """With DFOPS_DEBUG=1 only, since it waits for the device: every element of `holds()` is true."""
     if os.environ.get("DFOPS_DEBUG") == "1" and not torch.compiler.is_compiling() and not holds().all():
@@ -78,8 +91,7 @@ def per_map(name: str, value: Tensor | float, x: Tensor) -> Tensor:
     """One scalar an entry of the first axis of x, (N,), unrounded beside halves; a number stands for N equal ones."""
     n = x.shape[0]
     if not isinstance(value, Tensor):
-        if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise TypeError(f"{name} must be a tensor or a number, got {type(value).__name__}")
+        check_number(name, value)
         return x.new_full((n,), value, dtype=torch.promote_types(x.dtype, torch.float32))
     check_floating(**{name: value})
     check_device("x", x, **{name: value})

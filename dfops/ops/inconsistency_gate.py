@@ -5,7 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfops.ops._checks import autocast_to_widest, check_device, check_floating, check_like, forbid_second_derivative
+from dfops.ops._checks import (
+    autocast_to_widest,
+    check_device,
+    check_floating,
+    check_like,
+    check_number,
+    forbid_second_derivative,
+)
 
 
 def inconsistency_gate(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: Tensor | float) -> Tensor:
@@ -28,6 +35,11 @@ def inconsistency_gate(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: T
 
     Differentiable in all four; the sum for gamma has a fixed order, so it is deterministic.
 
+    >>> x = torch.ones(1, 8, 4, 7, 7)
+    >>> out = dfops.inconsistency_gate(x, torch.zeros_like(x), torch.full_like(x, 20.0), 1.0)
+    >>> out.shape, round(out.max().item(), 4)
+    (torch.Size([1, 8, 4, 7, 7]), 1.25)
+
     Source: DDL, IEEE TIFS 2023, the unified inconsistency of the MSA module; STIL, arXiv:2109.01860, TIM (gamma = 1).
     """
     check_floating(x=x, vertical=vertical, horizontal=horizontal)
@@ -38,6 +50,8 @@ def inconsistency_gate(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: T
         check_device("x", x, gamma=gamma)
         if gamma.numel() != 1:
             raise ValueError(f"gamma must have one element, got shape {tuple(gamma.shape)}")
+    else:
+        check_number("gamma", gamma)
     # Without gradients the compiler gains more by fusing the plain formula with its neighbours (a batch norm before it)
     # than the kernel does, 1.4 times on CPU; with gradients the kernel is as fast or faster.
     if torch.compiler.is_compiling() and not _differentiated(x, vertical, horizontal, gamma):

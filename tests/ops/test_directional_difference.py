@@ -1,4 +1,4 @@
-"""dfops.directional_difference: value, gradients, registration, errors, dtypes, layouts, determinism, compile."""
+"""dfops.directional_difference: value, gradients, dtypes, layouts, compile."""
 
 import pytest
 import torch
@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 import dfops
 from dfops import reference
+from tests.ops.cases import differenced_clip as arguments
 from tests.strategies import DEVICES, HALVES, LAYOUTS, clip_shapes, lay_out, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
+from tests.tolerances import assert_matches, assert_no_worse
 
 SHAPE = (2, 5, 4, 6, 7)
 AXES = {"H": 3, "W": 4}
@@ -21,14 +22,6 @@ calls = {
     "axis": st.sampled_from("HW"),
     "taps": st.sampled_from([1, 3, 5, 9]),
 }
-
-
-def arguments(shape=SHAPE, seed=0, layout="contiguous", dtype=torch.float32, device="cpu", requires_grad=False,
-              taps=3):  # fmt: skip
-    x = random_clip(shape, seed=seed, layout=layout, dtype=dtype, device=device, requires_grad=requires_grad)
-    generator = torch.Generator().manual_seed(seed + 1)
-    weight = torch.randn(shape[2], taps, generator=generator, dtype=torch.float64).to(device=device, dtype=dtype)
-    return x, weight.requires_grad_(requires_grad)
 
 
 def gradients(function, args, axis, grad):
@@ -105,68 +98,6 @@ def test_sizes_beyond_one_block(device, layout, axis, shape, taps):
 def test_gradcheck(device, layout, axis):
     args = arguments((1, 3, 2, 4, 3), 0, layout, torch.float64, device, True)
     assert torch.autograd.gradcheck(lambda *args: dfops.directional_difference(*args, axis=axis), args)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("needed", [0, 1])
-def test_one_input_is_differentiated(device, needed):
-    args = arguments(device=device, dtype=torch.float64)
-    args[needed].requires_grad_()
-    grad = random_clip(SHAPE, seed=3, dtype=torch.float64, device=device)
-    ours, expected = (
-        torch.autograd.grad(f(*args, axis="H"), args[needed], grad)
-        for f in (dfops.directional_difference, reference.directional_difference)
-    )
-    assert_matches(ours[0], expected[0])
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_opcheck(device, requires_grad, layout):
-    for dim in AXES.values():
-        x, weight = arguments(layout=layout, device=device, requires_grad=requires_grad)
-        torch.library.opcheck(torch.ops.dfops.directional_difference, (x, weight, dim))
-        x, weight = x.detach(), weight.detach()
-        grad = random_clip(SHAPE, seed=7, layout=layout, device=device)
-        for needs in ((True, True), (True, False), (False, True)):
-            torch.library.opcheck(torch.ops.dfops._directional_difference_backward, (grad, x, weight, dim, *needs))
-
-
-def test_second_derivative_is_refused():
-    x, weight = arguments(dtype=torch.float64, requires_grad=True)
-    out = dfops.directional_difference(x, weight, axis="H")
-    (grad,) = torch.autograd.grad(out.square().sum(), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match="second derivative"):
-        grad.sum().backward()
-
-
-def test_forward_mode_is_refused():
-    x, weight = arguments()
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(weight, torch.ones_like(weight))
-        with pytest.raises(NotImplementedError, match="weight carries a forward-mode tangent"):
-            dfops.directional_difference(x, dual, axis="W")
-
-
-def test_errors():
-    x, weight = arguments()
-    with pytest.raises(ValueError, match=r"x must be \(B, T, C, H, W\), got shape \(2, 3, 4\)"):
-        dfops.directional_difference(torch.zeros(2, 3, 4), weight, axis="H")
-    for axis in ("T", "C", 3):
-        with pytest.raises(ValueError, match=f'axis must be "H" or "W", got {axis!r}'):
-            dfops.directional_difference(x, weight, axis=axis)
-    for shape in ((4, 2), (5, 3), (4, 0), (4,), (1, 4, 3)):
-        with pytest.raises(ValueError, match=r"weight must be \(C, M\) with C = 4 and M odd, got \("):
-            dfops.directional_difference(x, torch.zeros(shape), axis="H")
-    with pytest.raises(TypeError, match=r"weight must have the dtype of x, torch.float16, got torch.float32"):
-        dfops.directional_difference(x.half(), weight, axis="H")
-    with pytest.raises(TypeError, match=r"x must be float64, float32, bfloat16 or float16, got torch.int64"):
-        dfops.directional_difference(x.long(), weight, axis="H")
-    with pytest.raises(TypeError, match="weight must be a tensor, got list"):
-        dfops.directional_difference(x, [1.0], axis="H")
-    with pytest.raises(ValueError, match="weight must be on the device of x, cpu, got meta"):
-        dfops.directional_difference(x, weight.to("meta"), axis="H")
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -267,25 +198,6 @@ def test_nan_and_infinity_reach_only_what_reads_them(device, layout, axis):
     expected = gradients(reference.directional_difference, (x, weight), axis, grad)
     for actual, want in zip(ours, expected, strict=True):
         assert_matches(actual, want)
-
-
-def everything(shape, layout, axis, device="cpu"):
-    args = arguments(shape, layout=layout, device=device, requires_grad=True)
-    out = dfops.directional_difference(*args, axis=axis)
-    return out, *torch.autograd.grad(out, args, random_clip(shape, seed=6, layout=layout, device=device))
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("axis", AXES)
-def test_repeats_bit_for_bit(device, layout, axis):
-    assert_repeats(lambda: everything((5, 3, 16, 33, 31), layout, axis, device))
-
-
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("axis", AXES)
-def test_one_and_two_threads_agree(layout, axis):
-    assert_threads_agree(lambda: everything((5, 3, 16, 33, 31), layout, axis))
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -1,4 +1,4 @@
-"""dfops.feature_mixup: value, gradients, registration, errors, dtypes, layouts, determinism, compile."""
+"""dfops.feature_mixup: value, gradients, dtypes, layouts, compile."""
 
 import pytest
 import torch
@@ -7,24 +7,11 @@ from hypothesis import strategies as st
 
 import dfops
 from dfops import reference
+from tests.ops.cases import mixed_rows as arguments
 from tests.strategies import DEVICES, HALVES, LAYOUTS, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
+from tests.tolerances import assert_matches, assert_no_worse
 
 SHAPE = (5, 3, 4, 2, 3)
-
-
-def arguments(shape=SHAPE, seed=0, layout="contiguous", dtype=torch.float32, device="cpu", requires_grad=False):
-    """Features, an index with repeats, weights."""
-    if len(shape) == 5:
-        x = random_clip(shape, seed=seed, layout=layout, dtype=dtype, device=device)
-    else:
-        generator = torch.Generator().manual_seed(seed)
-        x = torch.randn(shape, generator=generator, dtype=torch.float64).to(device=device, dtype=dtype)
-    generator = torch.Generator().manual_seed(seed + 1)
-    index = torch.randint(0, max(shape[0], 1), shape[:1], generator=generator).to(device)
-    lam = torch.rand(shape[0], generator=generator, dtype=torch.float64)
-    lam = lam.to(device, torch.promote_types(dtype, torch.float32))
-    return x.requires_grad_(requires_grad), index, lam.requires_grad_(requires_grad)
 
 
 def gradients(function, args, grad):
@@ -103,68 +90,6 @@ def test_gradcheck(device, layout):
     assert torch.autograd.gradcheck(lambda x, lam: dfops.feature_mixup(x, index, lam), (x, lam))
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("needed", [0, 2])
-def test_one_input_is_differentiated(device, needed):
-    args = arguments(device=device, dtype=torch.float64)
-    args[needed].requires_grad_()
-    grad = like(args[0], 3)
-    ours, want = (
-        torch.autograd.grad(f(*args), args[needed], grad) for f in (dfops.feature_mixup, reference.feature_mixup)
-    )
-    assert_matches(ours[0], want[0])
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_opcheck(device, requires_grad, layout):
-    x, index, lam = arguments(layout=layout, device=device, requires_grad=requires_grad)
-    torch.library.opcheck(torch.ops.dfops.feature_mixup, (x, index, lam))
-    x, lam = x.detach(), lam.detach()
-    grad = random_clip(SHAPE, seed=7, layout=layout, device=device)
-    for features, need_x in ((x, True), (x, False), (None, True)):
-        torch.library.opcheck(torch.ops.dfops._feature_mixup_backward, (grad, features, index, lam, need_x))
-
-
-def test_second_derivative_is_refused():
-    x, index, lam = arguments(dtype=torch.float64, requires_grad=True)
-    (grad,) = torch.autograd.grad(dfops.feature_mixup(x, index, lam).square().sum(), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match="second derivative"):
-        grad.sum().backward()
-
-
-def test_forward_mode_is_refused():
-    x, index, lam = arguments()
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(lam, torch.ones_like(lam))
-        with pytest.raises(NotImplementedError, match="lam carries a forward-mode tangent"):
-            dfops.feature_mixup(x, index, dual)
-
-
-def test_errors():
-    x, index, lam = arguments()
-    with pytest.raises(ValueError, match=r"x must have at least one axis, got shape \(\)"):
-        dfops.feature_mixup(torch.tensor(1.0), index, lam)
-    with pytest.raises(TypeError, match=r"x must be float64, float32, bfloat16 or float16, got torch.int64"):
-        dfops.feature_mixup(x.long(), index, lam)
-    with pytest.raises(TypeError, match="index must be a tensor, got list"):
-        dfops.feature_mixup(x, [0, 1, 2, 3, 4], lam)
-    with pytest.raises(TypeError, match=r"index must be int64, got torch.int32"):
-        dfops.feature_mixup(x, index.int(), lam)
-    for shape in ((), (4,), (5, 1)):
-        with pytest.raises(ValueError, match=r"index must be \(N,\) with N = 5, got shape \("):
-            dfops.feature_mixup(x, torch.zeros(shape, dtype=torch.int64), lam)
-        with pytest.raises(ValueError, match=r"lam must be \(N,\) with N = 5 or a number, got shape \("):
-            dfops.feature_mixup(x, index, torch.zeros(shape))
-    with pytest.raises(TypeError, match="lam must be a tensor or a number, got NoneType"):
-        dfops.feature_mixup(x, index, None)
-    with pytest.raises(ValueError, match="index must be on the device of x, cpu, got meta"):
-        dfops.feature_mixup(x, index.to("meta"), lam)
-    with pytest.raises(ValueError, match="lam must be on the device of x, cpu, got meta"):
-        dfops.feature_mixup(x, index, lam.to("meta"))
-
-
 @pytest.mark.parametrize("value", [-1, 5, 2**62])
 def test_an_index_out_of_range_is_an_error(value):
     x, index, lam = arguments()
@@ -240,20 +165,6 @@ def test_nan_and_infinity_reach_only_what_reads_them(device):
     lam[2] = 0.0  # still multiplied
     index = torch.tensor([1, 0, 3, 3], device=device)
     assert_matches(dfops.feature_mixup(x, index, lam), reference.feature_mixup(x, index, lam))
-
-
-def everything(device="cpu"):
-    args = arguments((37, 3, 5, 33, 31), device=device, requires_grad=True)
-    return dfops.feature_mixup(*args), *gradients(dfops.feature_mixup, args, like(args[0], 6))
-
-
-@pytest.mark.parametrize("device", DEVICES)
-def test_repeats_bit_for_bit(device):
-    assert_repeats(lambda: everything(device))
-
-
-def test_one_and_two_threads_agree():
-    assert_threads_agree(everything)
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -1,6 +1,4 @@
-"""dfops.interframe_difference, dense and sparse: value, shapes, gradients, registration, errors, dtypes, layouts,
-determinism, compile.
-"""
+"""dfops.interframe_difference, dense and sparse: value, shapes, gradients, dtypes, layouts, compile."""
 
 import pytest
 import torch
@@ -9,8 +7,9 @@ from hypothesis import strategies as st
 
 import dfops
 from dfops import reference
-from tests.strategies import DEVICES, HALVES, LAYOUTS, lay_out, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
+from tests.ops.cases import query_and_key as arguments
+from tests.strategies import DEVICES, HALVES, LAYOUTS, lay_out, layouts, seeds
+from tests.tolerances import assert_matches, assert_no_worse
 
 SHAPE = (2, 4, 5, 6, 7)
 FORMS = ["le", "lt", "sparse"]
@@ -22,13 +21,6 @@ def shapes(batch=st.integers(0, 3)):
     One channel is left out: its cosines are 1 up to rounding, so that ties and with them the mask are decided by it.
     """
     return st.tuples(batch, st.integers(2, 9), st.sampled_from([0, 2, 3, 8, 13]), st.integers(0, 9), st.integers(0, 9))
-
-
-def arguments(shape=SHAPE, seed=0, layout="contiguous", key_layout=None, **kind):
-    return (
-        random_clip(shape, seed=seed, layout=layout, **kind),
-        random_clip(shape, seed=seed + 1, layout=key_layout or layout, **kind),
-    )
 
 
 def call(module, form, query, key, **options):
@@ -205,24 +197,6 @@ def test_gradcheck(form, layout, normalize):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_opcheck(device, requires_grad, layout):
-    query, key = arguments(layout=layout, device=device, requires_grad=requires_grad)
-    ops = torch.ops.dfops
-    for strict in (False, True):
-        torch.library.opcheck(ops.interframe_difference, (query, key, 5, strict, True, 1e-8, 0.0))
-    torch.library.opcheck(ops.interframe_difference_sparse, (query, key, 5, True, 1e-8, 0.0))
-    query, key = query.detach(), key.detach()
-    _, variance, threshold, _ = ops.interframe_difference(query, key, 5, True, True, 1e-8, 0.0)
-    values, positions = ops.interframe_difference_sparse(query, key, 5, True, 1e-8, 0.0)
-    grad = torch.ones(2, 4, 6, 7, device=device)
-    torch.library.opcheck(ops._interframe_difference_backward, (grad, query, key, variance, threshold, True, 1e-8))
-    slots = torch.randn(2, 4, 5, 5, device=device)
-    torch.library.opcheck(ops._interframe_difference_sparse_backward, (values, slots, slots, positions, True, 1e-8))
-
-
-@pytest.mark.parametrize("device", DEVICES)
 def test_slot_gradients_are_those_of_the_vectors(device):
     args = arguments(device=device, dtype=torch.float64, requires_grad=True)
     positions, values = dfops.interframe_difference_sparse(*args)
@@ -246,51 +220,6 @@ def test_only_the_survivors_are_saved_for_backward():
         dfops.interframe_difference_sparse(query, key)
     assert saved
     assert max(shape.numel() for shape in saved) == 4 * 8 * 20
-
-
-@pytest.mark.parametrize("form", FORMS)
-def test_second_derivative_is_refused(form):
-    args = arguments(dtype=torch.float64, requires_grad=True)
-    (grad,) = torch.autograd.grad(call(dfops, form, *args).square().sum(), args[0], create_graph=True)
-    with pytest.raises(NotImplementedError, match="second derivative"):
-        grad.sum().backward()
-
-
-def test_forward_mode_is_refused():
-    query, key = arguments()
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(query, torch.ones_like(query))
-        with pytest.raises(NotImplementedError, match="query carries a forward-mode tangent"):
-            dfops.interframe_difference(dual, key)
-
-
-@pytest.mark.parametrize("function", [dfops.interframe_difference, dfops.interframe_difference_sparse])
-def test_errors(function):
-    query, key = arguments()
-    with pytest.raises(ValueError, match=r"query must be \(B, T, C, H, W\), got shape \(2, 3\)"):
-        function(torch.zeros(2, 3), torch.zeros(2, 3))
-    with pytest.raises(ValueError, match=r"key must have the shape of query, \(2, 4, 5, 6, 7\), got \(2, 4, 5, 6, 6\)"):
-        function(query, key[..., :6])
-    with pytest.raises(TypeError, match=r"key must have the dtype of query, torch.float32, got torch.float64"):
-        function(query, key.double())
-    with pytest.raises(TypeError, match=r"query must be float64, float32, bfloat16 or float16, got torch.int64"):
-        function(query.long(), key)
-    with pytest.raises(TypeError, match="key must be a tensor, got int"):
-        function(query, 3)
-    with pytest.raises(ValueError, match="key must be on the device of query, cpu, got meta"):
-        function(query, key.to("meta"))
-    with pytest.raises(ValueError, match="query must have at least 2 frames for a variance over time, got 1"):
-        function(query[:, :1], key[:, :1])
-    for num_keep in (0, -1, 43):
-        with pytest.raises(ValueError, match=rf"num_keep must lie in \[1, H \* W = 42\], got {num_keep}"):
-            function(query, key, num_keep=num_keep)
-    for num_keep in (2.0, True):
-        with pytest.raises(TypeError, match=f"num_keep must be an integer, got {type(num_keep).__name__}"):
-            function(query, key, num_keep=num_keep)
-    with pytest.raises(ValueError, match=r"eps must be positive, got 0\.0"):
-        function(query, key, eps=0.0)
-    with pytest.raises(ValueError, match=r"min_variance must not be negative, got -1\.0"):
-        function(query, key, min_variance=-1.0)
 
 
 def test_unknown_mask_rule():
@@ -376,21 +305,6 @@ def test_nan_and_infinity_reach_the_output(device, places, value):
         assert_matches(ours[1], expected[1])
     for form in FORMS:
         gradients(dfops, form, (query, key), num_keep=5)  # no crash
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_repeats_bit_for_bit(device, layout):
-    args = arguments((3, 4, 16, 33, 31), layout=layout, device=device, requires_grad=True)
-    for form in FORMS:
-        assert_repeats(lambda form=form: (call(dfops, form, *args), *gradients(dfops, form, args)))
-
-
-def test_one_and_two_threads_agree():
-    args = arguments((2, 4, 16, 33, 31), requires_grad=True)
-    assert_threads_agree(
-        lambda: [x for form in FORMS for x in (call(dfops, form, *args), *gradients(dfops, form, args))]
-    )
 
 
 @pytest.mark.parametrize("device", DEVICES)

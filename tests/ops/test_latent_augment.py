@@ -1,4 +1,4 @@
-"""dfops.latent_augment and latent_augment_mix: value, gradients, registration, errors, dtypes, layouts, compile."""
+"""dfops.latent_augment and latent_augment_mix: value, gradients, dtypes, layouts, compile."""
 
 import pytest
 import torch
@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 
 import dfops
 from dfops import reference
+from tests.ops.cases import latents_and_draws
 from tests.strategies import DEVICES, HALVES, LAYOUTS, lay_out, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
+from tests.tolerances import assert_matches, assert_no_worse
 
 SHAPE = (3, 4, 5, 4, 6)
 GRANULARITIES = ["sample", "channel"]
@@ -23,28 +24,12 @@ class Call:
                  requires_grad=False, granularity="sample", ids=range(5), scalars=None, centroid=False,
                  detach=False):  # fmt: skip
         self.function = function
-        generator = torch.Generator().manual_seed(seed + 1)
-        kind = {"dtype": scalars or dtype, "device": device}
-        g, d, c, h, w = shape
-
-        def uniform(*size):
-            return torch.rand(size, generator=generator, dtype=torch.float64)
-
-        ids = torch.tensor(list(ids))
-        self.z = random_clip(shape, seed=seed, layout=layout, dtype=dtype, device=device, requires_grad=requires_grad)
-        choice = ids[torch.randint(len(ids), (g, d), generator=generator)].to(device)
-        each = (g, d) if granularity == "sample" else (g, d, c)
-        lam, sigma = (uniform(*each).to(**kind) for _ in range(2))
-        noise = random_clip(shape, seed=seed + 2, layout=layout, dtype=dtype, device=device)
-        angle = (3 * uniform(g, d) - 1.5).to(**kind)
-        self.draws = (choice, lam, sigma, noise, angle)
-        if function == "latent_augment_mix":
-            mix_lam = uniform(*((g,) if seed % 2 else (g, d))).to(**kind)
-            self.draws = (torch.randint(max(d, 1), (g, d), generator=generator).to(device), mix_lam, *self.draws)
+        self.z, *draws, given = latents_and_draws(shape, seed, layout, dtype, device, requires_grad, granularity, ids,
+                                                  scalars, function == "latent_augment_mix", centroid)  # fmt: skip
+        self.draws = tuple(draws)
         self.options = {"granularity": granularity, "detach_statistics": detach}
-        if centroid:
-            row = (d, c, h, w) if granularity == "sample" else (d, h, w)
-            self.options["centroid"] = torch.randn(row, generator=generator, dtype=torch.float64).to(**kind)
+        if given is not None:
+            self.options["centroid"] = given
 
     def __call__(self, module, z=None):
         return getattr(module, self.function)(self.z if z is None else z, *self.draws, **self.options)
@@ -65,17 +50,6 @@ class Call:
         exact.draws = tuple(wide(x) for x in self.draws)
         exact.options = {key: wide(x) if isinstance(x, torch.Tensor) else x for key, x in self.options.items()}
         return exact
-
-    def operator(self):
-        """The registered operator and its arguments."""
-        draws = list(self.draws)
-        return getattr(torch.ops.dfops, self.function), (
-            self.z,
-            *draws,
-            self.options.get("centroid"),
-            self.options["granularity"] == "channel",
-            self.options["detach_statistics"],
-        )
 
     def random_gradient(self, seed=7, layout="contiguous"):
         out = self(dfops)[0].detach()
@@ -272,89 +246,12 @@ def test_detached_statistics_leave_the_rest(granularity):
     assert not torch.equal(detached, grad)
 
 
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_opcheck(device, requires_grad, layout, granularity, function):
-    call = Call(function, (3, 2, 3, 2, 4), 0, layout, device=device, requires_grad=requires_grad,
-                granularity=granularity, centroid=requires_grad)  # fmt: skip
-    torch.library.opcheck(*call.operator())
-    if requires_grad:
-        return
-    grad, hard_index = call.random_gradient(layout=layout), call(dfops)[2]
-    choice, lam, _, _, angle = call.draws[-5:]
-    perm, mix_lam = call.draws[:2] if function == "latent_augment_mix" else (None, None)
-    backward = (grad, choice, lam, angle, hard_index, perm, mix_lam, granularity == "channel", False, False)
-    for channels_last in (False, True):
-        torch.library.opcheck(torch.ops.dfops._latent_augment_backward, (*backward, channels_last))
-
-
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_second_derivative_is_refused(function):
-    call = Call(function, dtype=torch.float64, requires_grad=True)
-    out = call(dfops)[0]
-    (grad,) = torch.autograd.grad(out.square().sum(), call.z, create_graph=True)
-    with pytest.raises(NotImplementedError, match="second derivative"):
-        grad.sum().backward()
-
-
 def test_only_the_maps_are_differentiated():
     call = Call("latent_augment", requires_grad=True, ids=(1,))
     out, centroid, hard_index = call(dfops)
     assert out.requires_grad
     assert not centroid.requires_grad
     assert not hard_index.requires_grad
-
-
-def test_errors():
-    call = Call("latent_augment_mix")
-    perm, mix_lam, choice, lam, sigma, noise, angle = call.draws
-    z = call.z
-    with pytest.raises(ValueError, match=r"z must be \(G, D, C, H, W\), got shape \(3, 4, 5, 4\)"):
-        dfops.latent_augment(z[..., 0], choice, lam)
-    with pytest.raises(TypeError, match=r"z must be float64, float32, bfloat16 or float16, got torch.int64"):
-        dfops.latent_augment(z.long(), choice, lam)
-    with pytest.raises(TypeError, match=r"choice must be int64, got torch.int32"):
-        dfops.latent_augment(z, choice.int(), lam)
-    with pytest.raises(TypeError, match="choice must be a tensor, got int"):
-        dfops.latent_augment(z, 1, lam)
-    with pytest.raises(ValueError, match=r"choice must be \(G, D\) = \(3, 4\), got \(4, 3\)"):
-        dfops.latent_augment(z, choice.t(), lam)
-    with pytest.raises(TypeError, match="lam must be a tensor, got NoneType"):
-        dfops.latent_augment(z, choice, None)
-    with pytest.raises(ValueError, match=r"lam must be \(G, D\) = \(3, 4\), got \(3, 4, 5\)"):
-        dfops.latent_augment(z, choice, lam[..., None].expand(3, 4, 5))
-    with pytest.raises(ValueError, match=r"lam must be \(G, D, C\) = \(3, 4, 5\), got \(3, 4\)"):
-        dfops.latent_augment(z, choice, lam, granularity="channel")
-    with pytest.raises(TypeError, match=r"lam must have the dtype of z, torch.float32, got torch.float64"):
-        dfops.latent_augment(z, choice, lam.double())
-    with pytest.raises(
-        TypeError, match=r"sigma must have the dtype of z, torch.float16 or torch.float32, got torch.bfloat16"
-    ):
-        dfops.latent_augment(z.half(), choice, lam, sigma.bfloat16())
-    with pytest.raises(ValueError, match=r"noise must have the shape of z, \(3, 4, 5, 4, 6\), got \(3, 4, 5, 4\)"):
-        dfops.latent_augment(z, choice, lam, sigma, noise[..., 0])
-    with pytest.raises(ValueError, match=r"angle must be \(G, D\) = \(3, 4\), got \(4,\)"):
-        dfops.latent_augment(z, choice, lam, angle=angle[0])
-    with pytest.raises(ValueError, match=r"centroid must be \(D, C, H, W\) = \(4, 5, 4, 6\), got \(4, 4, 6\)"):
-        dfops.latent_augment(z, choice, lam, centroid=torch.zeros(4, 4, 6))
-    with pytest.raises(ValueError, match=r"centroid must be \(D, H, W\) = \(4, 4, 6\), got \(4, 6, 4\)"):
-        dfops.latent_augment(
-            z, choice, lam[..., None].expand(3, 4, 5), centroid=torch.zeros(4, 6, 4), granularity="channel"
-        )
-    with pytest.raises(ValueError, match='granularity must be "sample" or "channel", got \'map\''):
-        dfops.latent_augment(z, choice, lam, granularity="map")
-    with pytest.raises(ValueError, match="lam must be on the device of z, cpu, got meta"):
-        dfops.latent_augment(z, choice, lam.to("meta"))
-    with pytest.raises(ValueError, match=r"perm must be \(G, D\) = \(3, 4\), got \(3,\)"):
-        dfops.latent_augment_mix(z, perm[:, 0], mix_lam, choice, lam)
-    with pytest.raises(ValueError, match=r"mix_lam must be \(G,\) or \(G, D\) = \(3, 4\), got \(4,\)"):
-        dfops.latent_augment_mix(z, perm, torch.zeros(4), choice, lam)
-    for out_of_range in (-1, 4):
-        with pytest.raises(RuntimeError, match=f"perm must hold domains from 0 to 3, got {out_of_range}"):
-            dfops.latent_augment_mix(z, torch.full_like(perm, out_of_range), mix_lam, choice, lam)
 
 
 def test_debug_mode_looks_at_values(monkeypatch):
@@ -439,26 +336,6 @@ def test_unaligned_storage(device, layout):
     call.z, call.draws = moved(call.z), tuple(moved(x) if x.is_floating_point() else x for x in call.draws)
     for ours, want in zip(call(dfops), expected, strict=True):
         assert_matches(ours, want)
-
-
-def everything(function, granularity, layout, device="cpu"):
-    call = Call(function, (5, 3, 70, 9, 7), 2, layout, device=device, requires_grad=True, granularity=granularity)
-    return *call(dfops), call.gradient(dfops, call.random_gradient())
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_repeats_bit_for_bit(device, function, granularity, layout):
-    assert_repeats(lambda: everything(function, granularity, layout, device))
-
-
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("granularity", GRANULARITIES)
-@pytest.mark.parametrize("function", FUNCTIONS)
-def test_one_and_two_threads_agree(function, granularity, layout):
-    assert_threads_agree(lambda: everything(function, granularity, layout))
 
 
 @pytest.mark.cuda

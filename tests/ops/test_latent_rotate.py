@@ -1,4 +1,4 @@
-"""dfops.latent_rotate: value, gradients, registration, errors, dtypes, layouts, determinism, compile."""
+"""dfops.latent_rotate: value, gradients, dtypes, layouts, compile."""
 
 import itertools
 
@@ -11,20 +11,13 @@ from hypothesis import strategies as st
 import dfops
 from dfops import reference
 from dfops.ops.latent_rotate import MODES, PADDINGS
+from tests.ops.cases import turned_maps as arguments
 from tests.strategies import DEVICES, HALVES, LAYOUTS, layouts, random_maps, seeds
-from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
+from tests.tolerances import assert_matches, assert_no_worse
 
 SHAPE = (2, 5, 6, 7)
 KINDS = list(itertools.product(MODES, PADDINGS))
 ROTATIONS = pytest.mark.parametrize(("mode", "padding"), KINDS)
-
-
-def arguments(shape=SHAPE, seed=0, layout="contiguous", dtype=torch.float32, device="cpu", requires_grad=False):
-    """Maps, and angles of all quadrants."""
-    x = random_maps(shape, seed=seed, layout=layout, dtype=dtype, device=device, requires_grad=requires_grad)
-    generator = torch.Generator().manual_seed(seed + 1)
-    angle = 8 * torch.rand(shape[0], generator=generator, dtype=torch.float64) - 4
-    return x, angle.to(device, torch.promote_types(dtype, torch.float32)).requires_grad_(requires_grad)
 
 
 def gradients(function, args, grad, **options):
@@ -128,69 +121,6 @@ def test_gradcheck(device, layout, mode, padding):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("needed", [0, 1])
-def test_one_input_is_differentiated(device, needed):
-    args = arguments(device=device, dtype=torch.float64)
-    args[needed].requires_grad_()
-    grad = random_maps(SHAPE, seed=3, dtype=torch.float64, device=device)
-    ours, want = (
-        torch.autograd.grad(f(*args), args[needed], grad) for f in (dfops.latent_rotate, reference.latent_rotate)
-    )
-    assert_matches(ours[0], want[0])
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_opcheck(device, requires_grad, layout):
-    for mode, padding in ((0, 0), (1, 2)):
-        x, angle = arguments(layout=layout, device=device, requires_grad=requires_grad)
-        torch.library.opcheck(torch.ops.dfops.latent_rotate, (x[:, None], angle, mode, padding))
-        x, angle = x.detach()[:, None], angle.detach()
-        grad = random_maps(SHAPE, seed=7, layout=layout, device=device)[:, None]
-        for maps, need_x in ((x, True), (x, False), (None, True)):
-            torch.library.opcheck(torch.ops.dfops._latent_rotate_backward, (grad, maps, angle, mode, padding, need_x))
-
-
-def test_second_derivative_is_refused():
-    x, angle = arguments(dtype=torch.float64, requires_grad=True)
-    (grad,) = torch.autograd.grad(dfops.latent_rotate(x, angle).square().sum(), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match="second derivative"):
-        grad.sum().backward()
-
-
-def test_forward_mode_is_refused():
-    x, angle = arguments()
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(angle, torch.ones_like(angle))
-        with pytest.raises(NotImplementedError, match="angle carries a forward-mode tangent"):
-            dfops.latent_rotate(x, dual)
-
-
-def test_errors():
-    x, angle = arguments()
-    with pytest.raises(ValueError, match=r"x must be \(N, C, H, W\), got shape \(2, 3, 4\)"):
-        dfops.latent_rotate(torch.zeros(2, 3, 4), angle)
-    with pytest.raises(TypeError, match=r"x must be float64, float32, bfloat16 or float16, got torch.int64"):
-        dfops.latent_rotate(x.long(), angle)
-    with pytest.raises(TypeError, match="x must be a tensor, got list"):
-        dfops.latent_rotate([1.0], angle)
-    for shape in ((), (1,), (3,), (2, 1)):
-        with pytest.raises(ValueError, match=r"angle must be \(N,\) with N = 2 or a number, got shape \("):
-            dfops.latent_rotate(x, torch.zeros(shape))
-    with pytest.raises(TypeError, match=r"angle must be float64, .* got torch.int64"):
-        dfops.latent_rotate(x, torch.zeros(2, dtype=torch.int64))
-    with pytest.raises(TypeError, match="angle must be a tensor or a number, got str"):
-        dfops.latent_rotate(x, "0.5")
-    with pytest.raises(ValueError, match="angle must be on the device of x, cpu, got meta"):
-        dfops.latent_rotate(x, angle.to("meta"))
-    with pytest.raises(ValueError, match="mode must be one of bilinear, nearest, got 'bicubic'"):
-        dfops.latent_rotate(x, angle, mode="bicubic")
-    with pytest.raises(ValueError, match="padding_mode must be one of zeros, border, reflection, got 'circular'"):
-        dfops.latent_rotate(x, angle, padding_mode="circular")
-
-
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 @pytest.mark.parametrize("padding", PADDINGS)
@@ -271,25 +201,6 @@ def test_angles_that_are_no_numbers_read_what_grid_sample_reads(device, mode, pa
     angle = torch.tensor([float("nan"), float("inf")], device=device)
     options = {"mode": mode, "padding_mode": padding}
     assert_matches(dfops.latent_rotate(x, angle, **options), reference.latent_rotate(x, angle, **options))
-
-
-def everything(layout, mode, padding, device="cpu"):
-    args = arguments((3, 40, 17, 23), layout=layout, device=device, requires_grad=True)
-    out = dfops.latent_rotate(*args, mode=mode, padding_mode=padding)
-    grad = random_maps((3, 40, 17, 23), seed=6, layout=layout, device=device)
-    return out, *torch.autograd.grad(out, args, grad)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@ROTATIONS
-def test_repeats_bit_for_bit(device, layout, mode, padding):
-    assert_repeats(lambda: everything(layout, mode, padding, device))
-
-
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_one_and_two_threads_agree(layout):
-    assert_threads_agree(lambda: everything(layout, "bilinear", "zeros"))
 
 
 @pytest.mark.parametrize("device", DEVICES)

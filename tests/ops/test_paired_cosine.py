@@ -1,4 +1,4 @@
-"""dfops.paired_cosine: value, gradients, registration, errors, dtypes, layouts, determinism, compile."""
+"""dfops.paired_cosine: value, gradients, dtypes, layouts, compile."""
 
 import pytest
 import torch
@@ -7,21 +7,13 @@ from hypothesis import given
 
 import dfops
 from dfops import reference
-from tests.strategies import DEVICES, HALVES, LAYOUTS, clip_shapes, lay_out, layouts, random_clip, random_maps, seeds
-from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
+from tests.ops.cases import compared_maps as arguments
+from tests.strategies import DEVICES, HALVES, LAYOUTS, clip_shapes, lay_out, layouts, random_clip, seeds
+from tests.tolerances import assert_matches, assert_no_worse
 
 SHAPE = (2, 4, 6, 5, 3)  # of the others (G, K, C, H, W)
 
 calls = {"shape": clip_shapes(), "seed": seeds(), "layout": layouts()}
-
-
-def arguments(shape=SHAPE, seed=0, layout="contiguous", dtype=torch.float32, device="cpu", requires_grad=False):
-    """anchor, others and signs of their own memory."""
-    g, k, c, h, w = shape
-    kind = {"layout": layout, "dtype": dtype, "device": device}
-    anchor = random_maps((g, c, h, w), seed=seed, **kind, requires_grad=requires_grad)
-    others = random_clip(shape, seed=seed + 1, **kind, requires_grad=requires_grad)
-    return anchor, others, [(-1.0) ** i * (1 + i / 8) for i in range(k)]
 
 
 def gradients(function, anchor, others, signs, grad, **options):
@@ -110,74 +102,6 @@ def test_gradcheck(device, layout, eps):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("needed", [0, 1])
-def test_one_input_is_differentiated(device, needed):
-    args = arguments(device=device, dtype=torch.float64)
-    args[needed].requires_grad_()
-    grad = random_grad(SHAPE, 3, device, torch.float64)
-    ours, expected = (
-        torch.autograd.grad(f(*args), args[needed], grad) for f in (dfops.paired_cosine, reference.paired_cosine)
-    )
-    assert_matches(ours[0], expected[0])
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_opcheck(device, requires_grad, layout):
-    anchor, others, signs = arguments(layout=layout, device=device, requires_grad=requires_grad)
-    torch.library.opcheck(torch.ops.dfops.paired_cosine, (anchor, others, signs, 1e-8))
-    kept = torch.ops.dfops.paired_cosine(anchor.detach(), others.detach(), signs, 1e-8)[1:]
-    saved = (random_grad(SHAPE, 7, device), anchor.detach(), others.detach(), *kept, signs, 1e-8)
-    for needs in ((True, True), (True, False), (False, True)):
-        torch.library.opcheck(torch.ops.dfops._paired_cosine_backward, (*saved, *needs))
-
-
-def test_second_derivative_is_refused():
-    anchor, others, signs = arguments(dtype=torch.float64, requires_grad=True)
-    out = dfops.paired_cosine(anchor, others, signs)
-    (grad,) = torch.autograd.grad(out.square().sum(), others, create_graph=True)
-    with pytest.raises(NotImplementedError, match="second derivative"):
-        grad.sum().backward()
-
-
-def test_forward_mode_is_refused():
-    anchor, others, signs = arguments()
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(others, torch.ones_like(others))
-        with pytest.raises(NotImplementedError, match="others carries a forward-mode tangent"):
-            dfops.paired_cosine(anchor, dual, signs)
-
-
-def test_errors():
-    anchor, others, signs = arguments()
-    with pytest.raises(ValueError, match=r"others must be \(G, K, C, H, W\), got shape \(2, 6, 5, 3\)"):
-        dfops.paired_cosine(anchor, anchor, signs)
-    for shape in ((2, 6, 5, 4), (1, 6, 5, 3), (2, 4, 6, 5, 3), (2, 6, 5)):
-        with pytest.raises(ValueError, match=r"anchor must be \(G, C, H, W\) with .*, \(2, 6, 5, 3\), got \("):
-            dfops.paired_cosine(torch.zeros(shape), others, signs)
-    for count in (0, 3, 5):
-        with pytest.raises(ValueError, match=f"signs must hold K = 4 numbers.* got {count}"):
-            dfops.paired_cosine(anchor, others, [1.0] * count)
-    with pytest.raises(ValueError, match="256 at most"):
-        dfops.paired_cosine(anchor, others[:, :1].expand(2, 257, 6, 5, 3), [1.0] * 257)
-    for wrong in (torch.ones(4), 1.0, ["1"] * 4, None):
-        with pytest.raises(TypeError, match="signs must be a sequence of numbers, got"):
-            dfops.paired_cosine(anchor, others, wrong)
-    for eps in (0.0, -1.0, float("nan")):
-        with pytest.raises(ValueError, match=f"eps must be positive, got {eps}"):
-            dfops.paired_cosine(anchor, others, signs, eps=eps)
-    with pytest.raises(TypeError, match=r"others must have the dtype of anchor, torch.float16, got torch.float32"):
-        dfops.paired_cosine(anchor.half(), others, signs)
-    with pytest.raises(TypeError, match=r"anchor must be float64, float32, bfloat16 or float16, got torch.int64"):
-        dfops.paired_cosine(anchor.long(), others, signs)
-    with pytest.raises(TypeError, match="others must be a tensor, got list"):
-        dfops.paired_cosine(anchor, [1.0], signs)
-    with pytest.raises(ValueError, match="others must be on the device of anchor, cpu, got meta"):
-        dfops.paired_cosine(anchor, others.to("meta"), signs)
-
-
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
 def test_half_types(device, dtype, layout):
@@ -259,23 +183,6 @@ def test_nan_and_infinity_reach_only_their_positions(device, layout):
         finite = want.isfinite()
         assert torch.equal(actual.isfinite(), finite)
         assert_matches(actual[finite], want[finite])
-
-
-def everything(shape, layout, device="cpu"):
-    anchor, others, signs = arguments(shape, layout=layout, device=device, requires_grad=True)
-    out = dfops.paired_cosine(anchor, others, signs)
-    return out, *torch.autograd.grad(out, (anchor, others), random_grad(shape, 6, device))
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_repeats_bit_for_bit(device, layout):
-    assert_repeats(lambda: everything((5, 3, 33, 19, 21), layout, device))
-
-
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-def test_one_and_two_threads_agree(layout):
-    assert_threads_agree(lambda: everything((5, 3, 33, 19, 21), layout))
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -1,4 +1,4 @@
-"""dfops.strip_merge: value, shapes, gradients, registration, errors, dtypes, layouts, determinism, compile."""
+"""dfops.strip_merge: value, shapes, gradients, dtypes, layouts, compile."""
 
 import pytest
 import torch
@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 import dfops
 from dfops import reference
+from tests.ops.cases import AXES
+from tests.ops.cases import pyramid as arguments
 from tests.strategies import DEVICES, HALVES, LAYOUTS, clip_shapes, lay_out, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
+from tests.tolerances import assert_matches, assert_no_worse
 
 SHAPE = (2, 8, 4, 6, 5)
-AXES = {"T": 1, "H": 3, "W": 4}
 
 calls = {
     "shape": clip_shapes(),
@@ -25,10 +26,6 @@ calls = {
 
 def with_length(shape, axis, length):
     return (*shape[: AXES[axis]], length, *shape[AXES[axis] + 1 :])
-
-
-def arguments(axis="T", lengths=(8, 4, 2), shape=SHAPE, seed=0, **kind):
-    return [random_clip(with_length(shape, axis, n), seed=seed + i, **kind) for i, n in enumerate(lengths)]
 
 
 def gradients(function, parts, size, axis, grad):
@@ -100,60 +97,6 @@ def test_gradcheck(device, layout, axis):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_opcheck(device, requires_grad, layout):
-    for axis, dim in AXES.items():
-        parts = arguments(axis, (8, 3), layout=layout, device=device, requires_grad=requires_grad)
-        torch.library.opcheck(torch.ops.dfops.strip_merge, (parts, 7, dim))
-        grad = random_clip(SHAPE, seed=7, layout=layout, device=device)
-        torch.library.opcheck(torch.ops.dfops._strip_merge_backward, (grad, [8, 3], dim))
-
-
-def test_second_derivative_is_refused():
-    parts = arguments(dtype=torch.float64, requires_grad=True)
-    (grad,) = torch.autograd.grad(dfops.strip_merge(parts, 8, axis="T").square().sum(), parts[0], create_graph=True)
-    with pytest.raises(NotImplementedError, match="second derivative"):
-        grad.sum().backward()
-
-
-def test_forward_mode_is_refused():
-    parts = arguments()
-    with torch.autograd.forward_ad.dual_level():
-        parts[1] = torch.autograd.forward_ad.make_dual(parts[1], torch.ones_like(parts[1]))
-        with pytest.raises(NotImplementedError, match=r"parts\[1\] carries a forward-mode tangent"):
-            dfops.strip_merge(parts, 8, axis="T")
-
-
-def test_errors():
-    a, b, c = arguments()
-    with pytest.raises(ValueError, match="parts must hold 1 to 8 tensors, got 0"):
-        dfops.strip_merge([], 8, axis="T")
-    with pytest.raises(ValueError, match="parts must hold 1 to 8 tensors, got 9"):
-        dfops.strip_merge([a] * 9, 8, axis="T")
-    with pytest.raises(ValueError, match=r"parts\[1\] is empty along T, so it cannot be repeated to size 8"):
-        dfops.strip_merge([a, b[:, :0]], 8, axis="T")
-    with pytest.raises(
-        ValueError, match=r"parts\[2\] must agree with parts\[0\] in all axes but H, \(2, 8, 4, 6, 5\), got"
-    ):
-        dfops.strip_merge([a, a, c], 8, axis="H")
-    with pytest.raises(ValueError, match=r"parts\[0\] must be \(B, T, C, H, W\), got shape \(2, 3\)"):
-        dfops.strip_merge([torch.zeros(2, 3)], 8, axis="T")
-    with pytest.raises(ValueError, match="size must be an integer and not negative, got -1"):
-        dfops.strip_merge([a], -1, axis="T")
-    with pytest.raises(ValueError, match='axis must be "T", "H" or "W", got 1'):
-        dfops.strip_merge([a], 8, axis=1)
-    with pytest.raises(
-        TypeError, match=r"parts\[1\] must have the dtype of parts\[0\], torch.float32, got torch.float64"
-    ):
-        dfops.strip_merge([a, b.double()], 8, axis="T")
-    with pytest.raises(TypeError, match=r"parts\[1\] must be a tensor, got float"):
-        dfops.strip_merge([a, 1.0], 8, axis="T")
-    with pytest.raises(ValueError, match=r"parts\[1\] must be on the device of parts\[0\], cpu, got meta"):
-        dfops.strip_merge([a, b.to("meta")], 8, axis="T")
-
-
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("axis", AXES)
 def test_half_types(device, dtype, axis):
@@ -221,27 +164,6 @@ def test_nan_and_infinity_pass_through():
     parts = arguments()
     parts[0][0, 1, 2, 3, 4], parts[1][1, 3, 0, 0, 0] = float("nan"), float("inf")
     assert_matches(dfops.strip_merge(parts, 8, axis="T"), reference.strip_merge(parts, 8, axis="T"))
-
-
-def everything(layout, axis, device="cpu"):
-    shape = (2, 8, 16, 33, 31)
-    size = shape[AXES[axis]]
-    parts = arguments(axis, (size, size // 2, 3), shape, layout=layout, device=device, requires_grad=True)
-    grad = random_clip(shape, seed=6, layout=layout, device=device)
-    return dfops.strip_merge(parts, size, axis=axis), *gradients(dfops.strip_merge, parts, size, axis, grad)
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("axis", AXES)
-def test_repeats_bit_for_bit(device, layout, axis):
-    assert_repeats(lambda: everything(layout, axis, device))
-
-
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("axis", AXES)
-def test_one_and_two_threads_agree(layout, axis):
-    assert_threads_agree(lambda: everything(layout, axis))
 
 
 @pytest.mark.parametrize("device", DEVICES)

@@ -1,4 +1,4 @@
-"""dfops.strip_pool: value, shapes, gradients, registration, errors, dtypes, layouts, determinism, compile."""
+"""dfops.strip_pool: value, shapes, gradients, dtypes, layouts, compile."""
 
 import pytest
 import torch
@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 
 import dfops
 from dfops import reference
+from tests.ops.cases import AXES
+from tests.ops.cases import pooled_clip as arguments
 from tests.strategies import DEVICES, HALVES, LAYOUTS, clip_shapes, lay_out, layouts, random_clip, seeds
-from tests.tolerances import assert_matches, assert_no_worse, assert_repeats, assert_threads_agree
+from tests.tolerances import assert_matches, assert_no_worse
 
 SHAPE = (2, 9, 4, 6, 5)
-AXES = {"T": 1, "H": 3, "W": 4}
 
 calls = {
     "shape": clip_shapes(),
@@ -23,17 +24,6 @@ calls = {
     "directions": st.sampled_from([None, 1, 2, 3]),
     "taps": st.sampled_from([None, 1, 3, 5, 9]),
 }
-
-
-def arguments(shape=SHAPE, seed=0, layout="contiguous", dtype=torch.float32, device="cpu", requires_grad=False,
-              scales=(1, 2, 4), directions=2, taps=3):  # fmt: skip
-    x = random_clip(shape, seed=seed, layout=layout, dtype=dtype, device=device, requires_grad=requires_grad)
-    if taps is None:
-        return (x,)
-    sizes = (len(scales), shape[2], taps) if directions is None else (directions, len(scales), shape[2], taps)
-    generator = torch.Generator().manual_seed(seed + 1)
-    weight = torch.randn(sizes, generator=generator, dtype=torch.float64).to(device=device, dtype=dtype)
-    return x, weight.requires_grad_(requires_grad)
 
 
 def flat(function, **kind):
@@ -140,69 +130,6 @@ def test_one_output_of_many_is_differentiated(device):
 
 
 @pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("needed", [0, 1])
-def test_one_input_is_differentiated(device, needed):
-    args = arguments(device=device, dtype=torch.float64)
-    args[needed].requires_grad_()
-    grads = output_gradients(flat(dfops.strip_pool, axis="H")(*args), 3)
-    ours, expected = (
-        torch.autograd.grad(flat(f, axis="H")(*args), args[needed], grads)
-        for f in (dfops.strip_pool, reference.strip_pool)
-    )
-    assert_matches(ours[0], expected[0])
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("requires_grad", [False, True])
-@pytest.mark.parametrize("layout", LAYOUTS)
-def test_opcheck(device, requires_grad, layout):
-    x, weight = arguments(layout=layout, device=device, requires_grad=requires_grad)
-    torch.library.opcheck(torch.ops.dfops.strip_pool, (x, weight, 1, [1, 2, 4]))
-    torch.library.opcheck(torch.ops.dfops.strip_pool, (x, None, 4, [10, 2]))
-    x, weight = x.detach(), weight.detach()
-    grads = output_gradients(torch.ops.dfops.strip_pool(x, weight, 3, [1, 2, 4]), 7, layout)
-    for needs in ((True, True), (True, False), (False, True)):
-        torch.library.opcheck(torch.ops.dfops._strip_pool_backward, (grads, x, weight, 3, [1, 2, 4], *needs))
-
-
-def test_second_derivative_is_refused():
-    x, weight = arguments(dtype=torch.float64, requires_grad=True)
-    (grad,) = torch.autograd.grad(dfops.strip_pool(x, weight, axis="T")[0][0].sum(), x, create_graph=True)
-    with pytest.raises(NotImplementedError, match="second derivative"):
-        grad.sum().backward()
-
-
-def test_forward_mode_is_refused():
-    x, weight = arguments()
-    with torch.autograd.forward_ad.dual_level():
-        dual = torch.autograd.forward_ad.make_dual(x, torch.ones_like(x))
-        with pytest.raises(NotImplementedError, match="x carries a forward-mode tangent"):
-            dfops.strip_pool(dual, weight, axis="T")
-
-
-def test_errors():
-    x, weight = arguments()
-    with pytest.raises(ValueError, match=r"x must be \(B, T, C, H, W\), got shape \(2, 3, 4\)"):
-        dfops.strip_pool(torch.zeros(2, 3, 4), axis="T")
-    with pytest.raises(ValueError, match='axis must be "T", "H" or "W", got \'C\''):
-        dfops.strip_pool(x, weight, axis="C")
-    for scales in ((), (0, 1), (2, -1), (1.5,), (True,)):
-        with pytest.raises(ValueError, match="scales must be one or more positive integers, got "):
-            dfops.strip_pool(x, axis="T", scales=scales)
-    for shape in ((3, 4, 2), (2, 4, 3), (3, 5, 3), (3, 3), (0, 3, 4, 3), (1, 1, 3, 4, 3)):
-        with pytest.raises(ValueError, match=r"S = 3, C = 4 and M odd, got \(\d+, "):
-            dfops.strip_pool(x, torch.zeros(shape), axis="T")
-    with pytest.raises(TypeError, match=r"weight must have the dtype of x, torch.float16, got torch.float32"):
-        dfops.strip_pool(x.half(), weight, axis="T")
-    with pytest.raises(TypeError, match=r"x must be float64, float32, bfloat16 or float16, got torch.int64"):
-        dfops.strip_pool(x.long(), axis="T")
-    with pytest.raises(TypeError, match="weight must be a tensor, got list"):
-        dfops.strip_pool(x, [1.0], axis="T")
-    with pytest.raises(ValueError, match="weight must be on the device of x, cpu, got meta"):
-        dfops.strip_pool(x, weight.to("meta"), axis="T")
-
-
-@pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("dtype", HALVES)
 @pytest.mark.parametrize("axis", AXES)
 def test_half_types(device, dtype, axis):
@@ -270,25 +197,6 @@ def test_nan_and_infinity_reach_only_what_reads_them(device, layout):
         flat(dfops.strip_pool, axis="T")(x, weight), flat(reference.strip_pool, axis="T")(x, weight), strict=True
     ):
         assert_matches(actual, want)
-
-
-def everything(shape, layout, axis, device="cpu"):
-    args = arguments(shape, layout=layout, device=device, requires_grad=True)
-    outputs = flat(dfops.strip_pool, axis=axis)(*args)
-    return (*outputs, *torch.autograd.grad(outputs, args, output_gradients(outputs, 6, layout)))
-
-
-@pytest.mark.parametrize("device", DEVICES)
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("axis", AXES)
-def test_repeats_bit_for_bit(device, layout, axis):
-    assert_repeats(lambda: everything((2, 6, 16, 33, 31), layout, axis, device))
-
-
-@pytest.mark.parametrize("layout", ["contiguous", "channels_last"])
-@pytest.mark.parametrize("axis", AXES)
-def test_one_and_two_threads_agree(layout, axis):
-    assert_threads_agree(lambda: everything((2, 6, 16, 33, 31), layout, axis))
 
 
 @pytest.mark.parametrize("device", DEVICES)
