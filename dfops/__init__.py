@@ -25,7 +25,11 @@ except PackageNotFoundError:  # a source tree on sys.path that was never install
 
 
 def cuda_loaded() -> bool:
-    """Whether CUDA kernels are at hand; `python -m dfops.info` says why not."""
+    """Whether CUDA kernels are at hand; `python -m dfops.info` says why not.
+
+    >>> isinstance(dfops.cuda_loaded(), bool)
+    True
+    """
     return _extension.cuda_loaded
 
 

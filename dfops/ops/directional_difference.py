@@ -39,6 +39,12 @@ def directional_difference(x: Tensor, weight: Tensor, *, axis: str) -> Tensor:
 
     Differentiable in x and weight; the gradient of weight has a fixed order of summation, so it is deterministic.
 
+    >>> x = torch.tensor([[0.0, 1.0], [2.0, 3.0]]).reshape(1, 2, 1, 1, 2)  # two frames of one row
+    >>> taps = torch.tensor([[0.0, 1.0, 1.0]])  # one channel: each position and the one behind it
+    >>> out = dfops.directional_difference(x, taps, axis="W")
+    >>> out.shape, out.flatten().tolist()
+    (torch.Size([1, 2, 1, 1, 2]), [5.0, 2.0, 0.0, 0.0])
+
     Source: STIL, arXiv:2109.01860, TIM.
     """
     check_floating(x=x, weight=weight)

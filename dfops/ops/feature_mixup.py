@@ -30,6 +30,11 @@ def feature_mixup(x: Tensor, index: Tensor, lam: Tensor | float) -> Tensor:
 
     Differentiable in x and in a tensor of weights; sums have a fixed order, also where indices repeat.
 
+    >>> x = torch.tensor([[0.0, 0.0], [4.0, 8.0]])
+    >>> out = dfops.feature_mixup(x, torch.tensor([1, 1]), torch.tensor([0.75, 0.5]))
+    >>> out.shape, out.tolist()
+    (torch.Size([2, 2]), [[1.0, 2.0], [4.0, 8.0]])
+
     Source: LSDA, arXiv:2311.11278, cross-domain augmentation.
     """
     check_floating(x=x)

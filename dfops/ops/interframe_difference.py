@@ -60,6 +60,12 @@ def interframe_difference(
     Differentiable in query and key, mask and tau being constants. Under "le" only the surviving vectors are saved for
     backward.
 
+    >>> query, key = torch.ones(2, 1, 4, 2, 3, 3)  # clips of one batch entry, 4 frames, 2 channels, 3 x 3
+    >>> query[0, 2, :, 1, 1] = -1  # one frame turns at one position
+    >>> out = dfops.interframe_difference(query, key, num_keep=2, normalize=False)
+    >>> out.shape, out[0, :, 1, 1].round().tolist(), out[0, :, 0, 0].tolist()
+    (torch.Size([1, 4, 3, 3]), [-4.0, -4.0, 4.0, -4.0], [-4.0, -4.0, -4.0, -4.0])
+
     Source: DDL, IEEE TIFS 2023, dynamic fine-grained difference capture.
     """
     query, key, num_keep = _checked(query, key, num_keep, eps, min_variance)
@@ -98,6 +104,12 @@ def interframe_difference_sparse(
         ValueError, TypeError: as `interframe_difference`.
 
     Differentiable in query and key through values.
+
+    >>> query, key = torch.ones(2, 1, 4, 2, 3, 3)
+    >>> query[0, 2, :, 1, 1] = -1
+    >>> positions, values = dfops.interframe_difference_sparse(query, key, num_keep=2, normalize=False)
+    >>> positions.tolist(), values.shape, values[0, :, 0].round().tolist()
+    ([[4, -1]], torch.Size([1, 4, 2]), [-4.0, -4.0, 4.0, -4.0])
 
     Source: DDL, IEEE TIFS 2023, dynamic fine-grained difference capture.
     """

@@ -37,6 +37,11 @@ def latent_rotate(x: Tensor, angle: Tensor | float, *, mode: str = "bilinear", p
 
     Differentiable in x and in a tensor of angles (zero for "nearest"); deterministic.
 
+    >>> x = torch.tensor([[1.0, 2.0], [3.0, 4.0]]).reshape(1, 1, 2, 2)
+    >>> out = dfops.latent_rotate(x, torch.pi / 2)
+    >>> out.shape, out[0, 0].round().tolist()
+    (torch.Size([1, 1, 2, 2]), [[2.0, 4.0], [1.0, 3.0]])
+
     Source: LSDA, arXiv:2311.11278, the affine transformation of the within-domain augmentation.
     """
     check_floating(x=x)

@@ -41,6 +41,12 @@ def paired_cosine(anchor: Tensor, others: Tensor, signs: Sequence[float], *, eps
 
     Differentiable in anchor and others; a vector of norm 0 gets the gradient of a^ = a / eps.
 
+    >>> anchor = torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
+    >>> others = torch.tensor([[0.0, 3.0], [-2.0, 0.0]]).reshape(1, 2, 2, 1, 1)  # at a right angle, opposite
+    >>> out = dfops.paired_cosine(anchor, others, [1.0, -1.0])
+    >>> out.shape, round(out.item(), 4)  # distances 1 and 2
+    (torch.Size([1, 1, 1]), -1.0)
+
     Source: LSDA, arXiv:2311.11278, as in the released code (four maps, signs -1, 1, -1, 1).
     """
     check_floating(anchor=anchor, others=others)

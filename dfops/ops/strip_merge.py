@@ -43,6 +43,11 @@ def strip_merge(parts: Sequence[Tensor], size: int, *, axis: str) -> Tensor:
 
     Differentiable in all parts.
 
+    >>> fine, coarse = torch.arange(4.0).reshape(1, 4, 1, 1, 1), torch.tensor([10.0, 20.0]).reshape(1, 2, 1, 1, 1)
+    >>> out = dfops.strip_merge([fine, coarse], 4, axis="T")
+    >>> out.shape, out.flatten().tolist()
+    (torch.Size([1, 4, 1, 1, 1]), [5.0, 5.5, 11.0, 11.5])
+
     Source: DDL, IEEE TIFS 2023, MSA.
     """
     dim = dimension_of(axis)

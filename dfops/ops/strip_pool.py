@@ -41,6 +41,14 @@ def strip_pool(x: Tensor, weight: Tensor | None = None, *, axis: str, scales: Se
 
     Differentiable in x and weight; the gradient of weight has a fixed order of summation, so it is deterministic.
 
+    >>> x = torch.arange(5.0).reshape(1, 5, 1, 1, 1)
+    >>> [y.flatten().tolist() for y in dfops.strip_pool(x, axis="T")]
+    [[0.0, 1.0, 2.0, 3.0, 4.0], [0.5, 2.5], [1.5]]
+    >>> weight = torch.tensor([0.0, 0.0, 1.0]).expand(2, 3, 1, 3)  # two directions, each the next position
+    >>> forward, backward = dfops.strip_pool(x, weight, axis="T")
+    >>> forward[1].shape, forward[1].flatten().tolist()
+    (torch.Size([1, 2, 1, 1, 1]), [2.5, 0.0])
+
     Source: DDL, IEEE TIFS 2023, MSA (axis T, scales 1, 2, 4, two directions); STIL, arXiv:2109.01860 (temporal shift:
     axis T, scale 1; pooling of height and width).
     """
