@@ -311,7 +311,7 @@ def test_channels_last_encoders_are_read_in_place():
     assert torch.equal(stacked, torch.stack(maps, 1))
     assert stacked.stride(2) == 1
     for x in (stacked, stacked.contiguous()):
-        anchor, others = lsda.real_and_fakes(x)
+        anchor, others = objective.real_and_fakes(x)
         assert torch.equal(anchor, x[:, 0])
         assert torch.equal(others, x[:, 1:])
 
