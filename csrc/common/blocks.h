@@ -5,6 +5,10 @@
 
 namespace dfops {
 
+// What every architecture from sm_75 on grants a block, 64 KiB, less room for the arrays of its reductions. One number
+// for all of them, so that sums have one order on any device.
+constexpr int64_t kMostSharedBytes = 62 * 1024;
+
 // What an array of `values` of `bytes` each takes of shared memory.
 inline int64_t in_units_of_16(int64_t values, int64_t bytes) { return (values * bytes + 15) / 16 * 16; }
 

@@ -9,9 +9,11 @@
 #include <torch/headeronly/util/Exception.h>
 #include <torch/headeronly/util/Half.h>
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "common/portable.h"
@@ -25,9 +27,14 @@ inline ScalarType accumulate_type(ScalarType type) {
   return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
 }
 
+inline bool is_floating(ScalarType type) {
+  return type == ScalarType::Double || type == ScalarType::Float || type == ScalarType::BFloat16 ||
+         type == ScalarType::Half;
+}
+
 // Calls f with a value whose type is the element type: `[&](auto zero) { using scalar_t = decltype(zero); ... }`.
 template <class F>
-void dispatch(const Tensor& tensor, const char* name, const F& f) {
+void dispatch(const Tensor& tensor, const F& f) {
   switch (tensor.scalar_type()) {
     case ScalarType::Double:
       return f(double(0));
@@ -38,7 +45,7 @@ void dispatch(const Tensor& tensor, const char* name, const F& f) {
     case ScalarType::BFloat16:
       return f(torch::headeronly::BFloat16(0.0f));
     default:
-      STD_TORCH_CHECK(false, name, " takes float64, float32, bfloat16 or float16 tensors");
+      STD_TORCH_CHECK(false, "no kernel for the dtype ", tensor.scalar_type());
   }
 }
 
@@ -56,6 +63,90 @@ inline std::vector<int64_t> sizes_of(const Tensor& tensor) {
   const auto sizes = tensor.sizes();
   return std::vector<int64_t>(sizes.begin(), sizes.end());
 }
+
+inline std::vector<int64_t> with_size(std::vector<int64_t> sizes, int64_t axis, int64_t size) {
+  sizes[axis] = size;
+  return sizes;
+}
+
+// ---- Checks -------------------------------------------------------------------------------------------------------
+// A call from Python may hand over anything the schema allows, and loops read what sizes say. Host functions check all
+// of their arguments before anything else: what is thrown inside a parallel loop loses its text.
+
+inline std::string in_words(const std::vector<int64_t>& sizes) {
+  std::string words = "(";
+  for (size_t d = 0; d < sizes.size(); ++d) words += (d > 0 ? ", " : "") + std::to_string(sizes[d]);
+  return words + (sizes.size() == 1 ? ",)" : ")");
+}
+
+inline std::string device_in_words(const Tensor& tensor) {
+  if (tensor.is_cpu()) return "cpu";
+  if (tensor.is_cuda()) return "cuda:" + std::to_string(tensor.get_device_index());
+  return "device type " + std::to_string(int(tensor.device().type()));
+}
+
+inline void check_floating(const std::string& name, const Tensor& tensor) {
+  STD_TORCH_CHECK(is_floating(tensor.scalar_type()), name, " must be float64, float32, bfloat16 or float16, got ",
+                  tensor.scalar_type());
+}
+
+// `axes` is their names, "(B, T, C, H, W)".
+inline void check_axes(const std::string& name, const Tensor& tensor, const char* axes) {
+  const std::string names(axes);
+  STD_TORCH_CHECK(tensor.dim() == 1 + std::count(names.begin(), names.end(), ' '), name, " must be ", names,
+                  ", got shape ", in_words(sizes_of(tensor)));
+}
+
+inline void check_sizes(const std::string& name, const Tensor& tensor, const char* axes,
+                        const std::vector<int64_t>& sizes) {
+  STD_TORCH_CHECK(sizes_of(tensor) == sizes, name, " must be ", axes, " = ", in_words(sizes), ", got ",
+                  in_words(sizes_of(tensor)));
+}
+
+inline void check_device(const std::string& name, const Tensor& tensor, const char* model_name, const Tensor& model) {
+  STD_TORCH_CHECK(tensor.device() == model.device(), name, " must be on the device of ", model_name, ", ",
+                  device_in_words(model), ", got ", device_in_words(tensor));
+}
+
+// The device of `model`, and the dtype of its sums.
+inline void check_accumulated(const std::string& name, const Tensor& tensor, const char* model_name,
+                              const Tensor& model) {
+  check_device(name, tensor, model_name, model);
+  const ScalarType type = accumulate_type(model.scalar_type());
+  STD_TORCH_CHECK(tensor.scalar_type() == type, name, " must be ", type, ", got ", tensor.scalar_type());
+}
+
+// Dtype and device of `model`.
+inline void check_kind(const std::string& name, const Tensor& tensor, const char* model_name, const Tensor& model) {
+  STD_TORCH_CHECK(tensor.scalar_type() == model.scalar_type(), name, " must have the dtype of ", model_name, ", ",
+                  model.scalar_type(), ", got ", tensor.scalar_type());
+  check_device(name, tensor, model_name, model);
+}
+
+// Shape, dtype and device of `model`.
+inline void check_like(const std::string& name, const Tensor& tensor, const char* model_name, const Tensor& model) {
+  STD_TORCH_CHECK(sizes_of(tensor) == sizes_of(model), name, " must have the shape of ", model_name, ", ",
+                  in_words(sizes_of(model)), ", got ", in_words(sizes_of(tensor)));
+  check_kind(name, tensor, model_name, model);
+}
+
+// Numbers that are brought to the type of the arithmetic: any floating-point dtype, the device of `model`.
+inline void check_numbers(const std::string& name, const Tensor& tensor, const char* model_name, const Tensor& model) {
+  check_floating(name, tensor);
+  check_device(name, tensor, model_name, model);
+}
+
+inline void check_index(const std::string& name, const Tensor& tensor, const char* model_name, const Tensor& model) {
+  STD_TORCH_CHECK(tensor.scalar_type() == ScalarType::Long, name, " must be int64, got ", tensor.scalar_type());
+  check_device(name, tensor, model_name, model);
+}
+
+inline void check_clip(const std::string& name, const Tensor& clip) {
+  check_floating(name, clip);
+  check_axes(name, clip, "(B, T, C, H, W)");
+}
+
+// ---- Layouts and allocation ---------------------------------------------------------------------------------------
 
 // `tensor` in the type the kernels accumulate `model` in; per-map scalars may be wider than the map they scale.
 inline std::optional<Tensor> in_accumulate_type_of(const std::optional<Tensor>& tensor, const Tensor& model) {
@@ -116,6 +207,9 @@ inline ClipLayout clip_layout(const Tensor& clip) {
 inline Tensor empty_clip(const Tensor& model, const std::vector<int64_t>& sizes, ClipLayout layout, ScalarType type) {
   return empty_strided(model, sizes, clip_strides(sizes, layout), type);
 }
+
+// Stands for a gradient that is not needed.
+inline Tensor nothing_like(const Tensor& model) { return torch::stable::new_empty(model, {0}); }
 
 // `clip` itself where it has `layout`, else a copy that has.
 inline Tensor as_clip(const Tensor& clip, ClipLayout layout) {

@@ -9,45 +9,35 @@ namespace {
 constexpr int64_t kGrain = 32768, kPiece = 32768;
 
 Tensor directional_difference_cpu(const Tensor& x, const Tensor& weight, int64_t axis) {
-  check_arguments(x, weight, axis);
-  const ClipLayout layout = clip_layout(x);
-  Tensor out = empty_clip(x, sizes_of(x), layout, x.scalar_type());
-  if (x.numel() == 0) return out;
-  const Tensor xs = as_clip(x, layout), ws = torch::stable::contiguous(weight);
-  const Strips strips = clip_strips(sizes_of(x), layout, axis);
+  const ForwardCall call(x, weight, axis);
+  if (x.numel() == 0) return call.out;
+  const Strips strips = clip_strips(sizes_of(x), call.layout, axis);
   const Planes planes(x.size(0), x.size(1), strips);
   const Pieces pieces(planes, kPiece);
-  dispatch(x, "directional_difference", [&](auto zero) {
+  dispatch(x, [&](auto zero) {
     using scalar_t = decltype(zero);
-    const Weight<acc_type<scalar_t>> w(data<scalar_t>(ws), weight.size(1), strips, planes, false);
+    const Weight<acc_type<scalar_t>> w(data<scalar_t>(call.weight), weight.size(1), strips, planes, false);
     torch::stable::parallel_for(
         0, pieces.count, ceil_div(kGrain, pieces.rows * planes.inner * planes.frames),
         [&](int64_t begin, int64_t end) {
-          forward_range(mutable_data<scalar_t>(out), data<scalar_t>(xs), w, planes, pieces, begin, end);
+          forward_range(mutable_data<scalar_t>(call.out), data<scalar_t>(call.x), w, planes, pieces, begin, end);
         });
   });
-  return out;
+  return call.out;
 }
 
 std::tuple<Tensor, Tensor> directional_difference_backward_cpu(const Tensor& grad, const Tensor& x,
                                                                const Tensor& weight, int64_t axis, bool need_x,
                                                                bool need_weight) {
-  check_arguments(x, weight, axis);
-  check_gradient(grad, x);
-  const ClipLayout layout = clip_layout(x);
-  auto grads = new_gradients(x, weight, layout, need_x, need_weight);
-  Tensor &grad_x = std::get<0>(grads), &grad_weight = std::get<1>(grads);
-  if (x.numel() == 0 && need_weight) torch::stable::zero_(grad_weight);
-  if (x.numel() == 0 || (!need_x && !need_weight)) return grads;
-  const Tensor gs = as_clip(grad, layout), xs = need_weight ? as_clip(x, layout) : x;
-  const Tensor ws = torch::stable::contiguous(weight);
-  const Strips strips = clip_strips(sizes_of(x), layout, axis);
+  const BackwardCall call(grad, x, weight, axis, need_x, need_weight);
+  if (call.finished) return call.results();
+  const Strips strips = clip_strips(sizes_of(x), call.layout, axis);
   const Planes planes(x.size(0), x.size(1), strips);
   const Pieces pieces(planes, kPiece);
-  dispatch(x, "directional_difference_backward", [&](auto zero) {
+  dispatch(x, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
-    const Weight<acc_t> flipped(data<scalar_t>(ws), weight.size(1), strips, planes, true);
+    const Weight<acc_t> flipped(data<scalar_t>(call.weight), weight.size(1), strips, planes, true);
     // chunks are of one size whatever the number of threads, so the sums for the weight always have the same order;
     // they are large enough for their partial sums to be small beside the data
     const int64_t shares = need_weight ? weight.numel() : 0, elements = kGrain > 8 * shares ? kGrain : 8 * shares;
@@ -56,17 +46,17 @@ std::tuple<Tensor, Tensor> directional_difference_backward_cpu(const Tensor& gra
     std::vector<acc_t> partial(chunks * shares);
     torch::stable::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
-        backward_range(need_x ? mutable_data<scalar_t>(grad_x) : nullptr,
-                       need_weight ? partial.data() + i * shares : nullptr, data<scalar_t>(gs), data<scalar_t>(xs),
-                       flipped, planes, pieces, i * chunk, min64(pieces.count, (i + 1) * chunk));
+        backward_range(need_x ? mutable_data<scalar_t>(call.grad_x) : nullptr,
+                       need_weight ? partial.data() + i * shares : nullptr, data<scalar_t>(call.grad),
+                       data<scalar_t>(call.x), flipped, planes, pieces, i * chunk, min64(pieces.count, (i + 1) * chunk));
     });
     for (int64_t i = 0; i < shares; ++i) {
       acc_t total = 0;
       for (int64_t j = 0; j < chunks; ++j) total += partial[j * shares + i];
-      mutable_data<scalar_t>(grad_weight)[i] = scalar_t(total);
+      mutable_data<scalar_t>(call.grad_weight)[i] = scalar_t(total);
     }
   });
-  return grads;
+  return call.results();
 }
 
 }  // namespace

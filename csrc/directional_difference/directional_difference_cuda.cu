@@ -24,14 +24,12 @@ void launch_forward(const Planes& planes, const Tensor& out, const Tensor& x, co
 }
 
 Tensor directional_difference_cuda(const Tensor& x, const Tensor& weight, int64_t axis) {
+  const ForwardCall call(x, weight, axis);
+  const Tensor &out = call.out, &xs = call.x, &ws = call.weight;
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  check_arguments(x, weight, axis);
-  const ClipLayout layout = clip_layout(x);
-  Tensor out = empty_clip(x, sizes_of(x), layout, x.scalar_type());
   if (x.numel() == 0) return out;
-  const Tensor xs = as_clip(x, layout), ws = torch::stable::contiguous(weight);
-  const Planes planes(x.size(0), x.size(1), clip_strips(sizes_of(x), layout, axis));
-  dispatch(x, "directional_difference", [&](auto zero) {
+  const Planes planes(x.size(0), x.size(1), clip_strips(sizes_of(x), call.layout, axis));
+  dispatch(x, [&](auto zero) {
     using scalar_t = decltype(zero);
     constexpr int kPack = kPackOf<scalar_t>;
     const bool three = weight.size(1) == 3;
@@ -70,19 +68,13 @@ void launch_backward(const Planes& planes, const Tensor* grad_x, const Tensor* g
 std::tuple<Tensor, Tensor> directional_difference_backward_cuda(const Tensor& grad, const Tensor& x,
                                                                 const Tensor& weight, int64_t axis, bool need_x,
                                                                 bool need_weight) {
+  const BackwardCall call(grad, x, weight, axis, need_x, need_weight);
+  const Tensor &gs = call.grad, &xs = call.x, &ws = call.weight;
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  check_arguments(x, weight, axis);
-  check_gradient(grad, x);
-  const ClipLayout layout = clip_layout(x);
-  auto grads = new_gradients(x, weight, layout, need_x, need_weight);
-  Tensor &grad_x = std::get<0>(grads), &grad_weight = std::get<1>(grads);
-  if (x.numel() == 0 && need_weight) torch::stable::zero_(grad_weight);
-  if (x.numel() == 0 || (!need_x && !need_weight)) return grads;
-  const Tensor gs = as_clip(grad, layout), xs = need_weight ? as_clip(x, layout) : x;
-  const Tensor ws = torch::stable::contiguous(weight);
-  const Planes planes(x.size(0), x.size(1), clip_strips(sizes_of(x), layout, axis));
-  const Tensor *to_x = need_x ? &grad_x : nullptr, *to_weight = need_weight ? &grad_weight : nullptr;
-  dispatch(x, "directional_difference_backward", [&](auto zero) {
+  if (call.finished) return call.results();
+  const Planes planes(x.size(0), x.size(1), clip_strips(sizes_of(x), call.layout, axis));
+  const Tensor *to_x = need_x ? &call.grad_x : nullptr, *to_weight = need_weight ? &call.grad_weight : nullptr;
+  dispatch(x, [&](auto zero) {
     using scalar_t = decltype(zero);
     constexpr int kPack = kPackOf<scalar_t>;
     const bool three = weight.size(1) == 3;
@@ -94,7 +86,7 @@ std::tuple<Tensor, Tensor> directional_difference_backward_cuda(const Tensor& gr
       three ? launch_backward<scalar_t, 1, 3>(planes, to_x, to_weight, gs, xs, ws)
             : launch_backward<scalar_t, 1, 0>(planes, to_x, to_weight, gs, xs, ws);
   });
-  return grads;
+  return call.results();
 }
 
 }  // namespace

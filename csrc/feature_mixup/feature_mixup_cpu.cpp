@@ -29,55 +29,45 @@ void each_piece(int64_t rows, int64_t row, const F& f) {
 }
 
 Tensor feature_mixup_cpu(const Tensor& x, const Tensor& index, const Tensor& lam) {
-  check_arguments(x, index, lam);
-  const Tensor rows_of = torch::stable::contiguous(index);
-  check_values(rows_of);
-  Tensor out = empty_rows(x);
-  if (x.numel() == 0) return out;
-  const Tensor xs = in_layout_of(x, out), ls = weights(lam, x);
-  const int64_t row = row_size(x);
-  dispatch(x, "feature_mixup", [&](auto zero) {
+  const ForwardCall call(x, index, lam);
+  check_values(call.index);
+  if (x.numel() == 0) return call.out;
+  const int64_t row = call.row;
+  dispatch(x, [&](auto zero) {
     using scalar_t = decltype(zero);
-    const scalar_t* from = data<scalar_t>(xs);
-    each_piece(x.size(0), row, [&](int64_t i, int64_t offset, int64_t count, int64_t) {
-      blend_range(mutable_data<scalar_t>(out) + i * row + offset, from + i * row + offset,
-                  from + data<int64_t>(rows_of)[i] * row + offset, data<acc_type<scalar_t>>(ls)[i], count);
+    const scalar_t* from = data<scalar_t>(call.x);
+    each_piece(call.rows, row, [&](int64_t i, int64_t offset, int64_t count, int64_t) {
+      blend_range(mutable_data<scalar_t>(call.out) + i * row + offset, from + i * row + offset,
+                  from + data<int64_t>(call.index)[i] * row + offset, data<acc_type<scalar_t>>(call.lam)[i], count);
     });
   });
-  return out;
+  return call.out;
 }
 
 std::tuple<Tensor, Tensor> feature_mixup_backward_cpu(const Tensor& grad, const std::optional<Tensor>& x,
                                                       const Tensor& index, const Tensor& lam, bool need_x) {
-  check_arguments(grad, index, lam);
-  const Tensor rows_of = torch::stable::contiguous(index);
-  check_values(rows_of);
-  auto grads = new_gradients(grad, x, need_x);
-  Tensor &grad_x = std::get<0>(grads), &grad_lam = std::get<1>(grads);
-  if (x && grad.numel() == 0) torch::stable::zero_(grad_lam);
-  if (grad.numel() == 0) return grads;
-  const Tensor model = need_x ? grad_x : empty_rows(grad);
-  const Tensor gs = in_layout_of(grad, model), ls = weights(lam, grad);
-  const int64_t rows = grad.size(0), row = row_size(grad), pieces = ceil_div(row, kPiece);
-  const int64_t* blended = data<int64_t>(rows_of);
+  const BackwardCall call(grad, x, index, lam, need_x);
+  check_values(call.index);
+  if (grad.numel() == 0) return call.results();
+  const int64_t rows = call.rows, row = call.row, pieces = ceil_div(row, kPiece);
+  const int64_t* blended = data<int64_t>(call.index);
   // the rows that blend row j in are sources[begin[j]] to sources[begin[j + 1] - 1], ascending
   std::vector<int64_t> begin(rows + 1), sources(rows);
   for (int64_t i = 0; i < rows; ++i) ++begin[blended[i] + 1];
   for (int64_t j = 0; j < rows; ++j) begin[j + 1] += begin[j];
   std::vector<int64_t> next(begin.begin(), begin.end() - 1);
   for (int64_t i = 0; i < rows; ++i) sources[next[blended[i]]++] = i;
-  dispatch(grad, "feature_mixup_backward", [&](auto zero) {
+  dispatch(grad, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
-    const scalar_t* g = data<scalar_t>(gs);
+    const scalar_t* g = data<scalar_t>(call.grad);
     if (need_x)
       each_piece(rows, row, [&](int64_t j, int64_t offset, int64_t count, int64_t) {
-        gather_range(mutable_data<scalar_t>(grad_x) + j * row + offset, g + offset, row, j, sources.data() + begin[j],
-                     begin[j + 1] - begin[j], data<acc_t>(ls), count);
+        gather_range(mutable_data<scalar_t>(call.grad_x) + j * row + offset, g + offset, row, j,
+                     sources.data() + begin[j], begin[j + 1] - begin[j], data<acc_t>(call.lam), count);
       });
     if (!x) return;
-    const Tensor xs = in_layout_of(*x, model);
-    const scalar_t* from = data<scalar_t>(xs);
+    const scalar_t* from = data<scalar_t>(*call.x);
     std::vector<acc_t> partial(rows * pieces);
     each_piece(rows, row, [&](int64_t i, int64_t offset, int64_t count, int64_t piece) {
       partial[piece] =
@@ -86,10 +76,10 @@ std::tuple<Tensor, Tensor> feature_mixup_backward_cpu(const Tensor& grad, const 
     for (int64_t i = 0; i < rows; ++i) {
       acc_t total = 0;
       for (int64_t p = 0; p < pieces; ++p) total += partial[i * pieces + p];
-      mutable_data<acc_t>(grad_lam)[i] = total;
+      mutable_data<acc_t>(call.grad_lam)[i] = total;
     }
   });
-  return grads;
+  return call.results();
 }
 
 }  // namespace

@@ -14,67 +14,56 @@ bool packs(int64_t row, const Tensor& a, const Tensor* b) {
 }
 
 template <class scalar_t, int kPack>
-void launch_forward(const Tensor& out, const Tensor& x, const Tensor& index, const Tensor& lam) {
-  const int64_t rows = x.size(0), row = row_size(x);
-  launch(x, rows * ceil_div(row, kThreads * kPack), kThreads, 0,
-         ForwardBody<scalar_t, kPack>{mutable_data<scalar_t>(out), data<scalar_t>(x), data<int64_t>(index),
-                                      data<acc_type<scalar_t>>(lam), rows, row});
+void launch_forward(const ForwardCall& call) {
+  launch(call.x, call.rows * ceil_div(call.row, kThreads * kPack), kThreads, 0,
+         ForwardBody<scalar_t, kPack>{mutable_data<scalar_t>(call.out), data<scalar_t>(call.x),
+                                      data<int64_t>(call.index), data<acc_type<scalar_t>>(call.lam), call.rows,
+                                      call.row});
 }
 
 Tensor feature_mixup_cuda(const Tensor& x, const Tensor& index, const Tensor& lam) {
+  const ForwardCall call(x, index, lam);
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  check_arguments(x, index, lam);
-  Tensor out = empty_rows(x);
-  if (x.numel() == 0) return out;
-  const Tensor xs = in_layout_of(x, out), is = torch::stable::contiguous(index), ls = weights(lam, x);
-  dispatch(x, "feature_mixup", [&](auto zero) {
+  if (x.numel() == 0) return call.out;
+  dispatch(x, [&](auto zero) {
     using scalar_t = decltype(zero);
-    if (packs<scalar_t>(row_size(x), xs, nullptr))
-      launch_forward<scalar_t, 16 / sizeof(scalar_t)>(out, xs, is, ls);
+    if (packs<scalar_t>(call.row, call.x, nullptr))
+      launch_forward<scalar_t, 16 / sizeof(scalar_t)>(call);
     else
-      launch_forward<scalar_t, 1>(out, xs, is, ls);
+      launch_forward<scalar_t, 1>(call);
   });
-  return out;
+  return call.out;
 }
 
 template <class scalar_t, int kPack>
-void launch_backward(const Tensor* grad_x, const Tensor* grad_lam, const Tensor& grad, const Tensor* x,
-                     const Tensor& index, const Tensor& lam) {
+void launch_backward(const BackwardCall& call, bool need_x) {
   using acc_t = acc_type<scalar_t>;
   using Body = BackwardBody<scalar_t, kPack>;
-  const int64_t rows = grad.size(0), row = row_size(grad), slices = ceil_div(row, kThreads * kPack);
+  const int64_t slices = ceil_div(call.row, kThreads * kPack);
   std::optional<Tensor> partial;
-  if (grad_lam != nullptr) partial = torch::stable::new_empty(*grad_lam, {slices, rows});
-  launch(grad, rows * slices, kThreads, Body::shared_bytes(kThreads),
-         Body{grad_x ? mutable_data<scalar_t>(*grad_x) : nullptr, partial ? mutable_data<acc_t>(*partial) : nullptr,
-              data<scalar_t>(grad), x ? data<scalar_t>(*x) : nullptr, data<int64_t>(index), data<acc_t>(lam), rows,
-              row});
+  if (call.x) partial = torch::stable::new_empty(call.grad_lam, {slices, call.rows});
+  launch(call.grad, call.rows * slices, kThreads, Body::shared_bytes(kThreads),
+         Body{need_x ? mutable_data<scalar_t>(call.grad_x) : nullptr, partial ? mutable_data<acc_t>(*partial) : nullptr,
+              data<scalar_t>(call.grad), call.x ? data<scalar_t>(*call.x) : nullptr, data<int64_t>(call.index),
+              data<acc_t>(call.lam), call.rows, call.row});
   if (partial)
-    launch(grad, grid_for(rows, kThreads), kThreads, 0,
-           TotalBody<acc_t>{mutable_data<acc_t>(*grad_lam), data<acc_t>(*partial), slices, rows});
+    launch(call.grad, grid_for(call.rows, kThreads), kThreads, 0,
+           TotalBody<acc_t>{mutable_data<acc_t>(call.grad_lam), data<acc_t>(*partial), slices, call.rows});
 }
 
 std::tuple<Tensor, Tensor> feature_mixup_backward_cuda(const Tensor& grad, const std::optional<Tensor>& x,
                                                        const Tensor& index, const Tensor& lam, bool need_x) {
+  const BackwardCall call(grad, x, index, lam, need_x);
   const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
-  check_arguments(grad, index, lam);
-  auto grads = new_gradients(grad, x, need_x);
-  Tensor &grad_x = std::get<0>(grads), &grad_lam = std::get<1>(grads);
-  if (x && grad.numel() == 0) torch::stable::zero_(grad_lam);
-  if (grad.numel() == 0 || (!x && !need_x)) return grads;
-  const Tensor model = need_x ? grad_x : empty_rows(grad);
-  const Tensor gs = in_layout_of(grad, model), is = torch::stable::contiguous(index), ls = weights(lam, grad);
-  std::optional<Tensor> xs;
-  if (x) xs = in_layout_of(*x, model);
-  const Tensor *to_x = need_x ? &grad_x : nullptr, *to_lam = x ? &grad_lam : nullptr, *from = xs ? &*xs : nullptr;
-  dispatch(grad, "feature_mixup_backward", [&](auto zero) {
+  if (grad.numel() == 0 || (!x && !need_x)) return call.results();
+  dispatch(grad, [&](auto zero) {
     using scalar_t = decltype(zero);
-    if (packs<scalar_t>(row_size(grad), gs, from))
-      launch_backward<scalar_t, 16 / sizeof(scalar_t)>(to_x, to_lam, gs, from, is, ls);
+    if (packs<scalar_t>(call.row, call.grad, call.x ? &*call.x : nullptr))
+      launch_backward<scalar_t, 16 / sizeof(scalar_t)>(call, need_x);
     else
-      launch_backward<scalar_t, 1>(to_x, to_lam, gs, from, is, ls);
+      launch_backward<scalar_t, 1>(call, need_x);
   });
-  return grads;
+  return call.results();
 }
 
 }  // namespace

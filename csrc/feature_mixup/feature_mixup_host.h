@@ -7,11 +7,14 @@
 
 namespace dfops::mixup {
 
-inline void check_arguments(const Tensor& x, const Tensor& index, const Tensor& lam) {
-  STD_TORCH_CHECK(x.dim() >= 1, "x must have a first axis");
-  STD_TORCH_CHECK(index.dim() == 1 && index.size(0) == x.size(0) && index.scalar_type() == ScalarType::Long,
-                  "index must be (N,) int64");
-  STD_TORCH_CHECK(lam.dim() == 1 && lam.size(0) == x.size(0), "lam must be (N,)");
+// `name` is that of the tensor whose rows are blended.
+inline void check_arguments(const char* name, const Tensor& x, const Tensor& index, const Tensor& lam) {
+  check_floating(name, x);
+  STD_TORCH_CHECK(x.dim() >= 1, name, " must have at least one axis, got shape ()");
+  check_index("index", index, name, x);
+  check_sizes("index", index, "(N,)", {x.size(0)});
+  check_numbers("lam", lam, name, x);
+  check_sizes("lam", lam, "(N,)", {x.size(0)});
 }
 
 inline int64_t row_size(const Tensor& x) {
@@ -26,18 +29,57 @@ inline Tensor empty_rows(const Tensor& x) {
   return x.size(0) > 1 && result.stride(0) != row_size(x) ? torch::stable::new_empty(x, sizes_of(x)) : result;
 }
 
-// Empty in place of a gradient that is not needed.
-inline std::tuple<Tensor, Tensor> new_gradients(const Tensor& grad, const std::optional<Tensor>& x, bool need_x) {
-  if (x)
-    STD_TORCH_CHECK(sizes_of(grad) == sizes_of(*x) && grad.scalar_type() == x->scalar_type(),
-                    "the gradient must have the shape and dtype of x");
-  return {need_x ? empty_rows(grad) : torch::stable::new_empty(grad, {0}),
-          torch::stable::new_empty(grad, {x ? grad.size(0) : 0}, accumulate_type(grad.scalar_type()))};
-}
+// Weights are one value a row in the type the kernels compute in.
+struct ForwardCall {
+  Tensor out, x, index, lam;
+  int64_t rows, row;
 
-// One value a row in the type the kernels compute in.
-inline Tensor weights(const Tensor& lam, const Tensor& x) {
-  return torch::stable::contiguous(*in_accumulate_type_of(lam, x));
-}
+  ForwardCall(const Tensor& features, const Tensor& others, const Tensor& weights)
+      : out(checked(features, others, weights)),
+        x(in_layout_of(features, out)),
+        index(torch::stable::contiguous(others)),
+        lam(torch::stable::contiguous(*in_accumulate_type_of(weights, features))),
+        rows(features.size(0)),
+        row(row_size(features)) {}
+
+ private:
+  static Tensor checked(const Tensor& x, const Tensor& index, const Tensor& lam) {
+    check_arguments("x", x, index, lam);
+    return empty_rows(x);
+  }
+};
+
+// x is present where the gradient of lam is needed.
+struct BackwardCall {
+  Tensor grad, index, lam, grad_x, grad_lam;
+  std::optional<Tensor> x;
+  int64_t rows, row;
+
+  BackwardCall(const Tensor& all, const std::optional<Tensor>& features, const Tensor& others, const Tensor& weights,
+               bool need_x)
+      : grad(checked(all, features, others, weights)),
+        index(torch::stable::contiguous(others)),
+        lam(torch::stable::contiguous(*in_accumulate_type_of(weights, all))),
+        grad_x(nothing_like(all)),
+        grad_lam(torch::stable::new_empty(all, {features ? all.size(0) : 0}, accumulate_type(all.scalar_type()))),
+        rows(all.size(0)),
+        row(row_size(all)) {
+    const Tensor model = empty_rows(all);
+    if (need_x) grad_x = model;
+    grad = in_layout_of(all, model);
+    if (features) x = in_layout_of(*features, model);
+    if (features && all.numel() == 0) torch::stable::zero_(grad_lam);
+  }
+
+  std::tuple<Tensor, Tensor> results() const { return {grad_x, grad_lam}; }
+
+ private:
+  static const Tensor& checked(const Tensor& grad, const std::optional<Tensor>& x, const Tensor& index,
+                               const Tensor& lam) {
+    check_arguments("grad", grad, index, lam);
+    if (x) check_like("x", *x, "grad", grad);
+    return grad;
+  }
+};
 
 }  // namespace dfops::mixup

@@ -3,18 +3,12 @@
 #include <memory>
 #include <tuple>
 
-#include "common/tensor.h"
+#include "interframe_difference/interframe_difference_host.h"
 
 namespace dfops::difference {
 namespace {
 
 constexpr int64_t kGrainValues = 32768;  // values one task is worth
-
-template <class scalar_t>
-Clip<const scalar_t> clip_of(const Tensor& clip) {
-  return {data<scalar_t>(clip), clip.size(1), clip.size(2), clip.size(3) * clip.size(4),
-          clip_layout(clip) == ClipLayout::kChannelsLast};
-}
 
 // s (B, T, P) and, unless null, variance (B, P).
 template <class scalar_t>
@@ -50,63 +44,56 @@ void select(acc_t* threshold, int64_t* positions, const acc_t* variance, int64_t
 std::tuple<Tensor, Tensor, Tensor, Tensor> interframe_difference_cpu(const Tensor& query, const Tensor& key,
                                                                      int64_t num_keep, bool strict, bool normalize,
                                                                      double eps, double min_variance) {
-  const int64_t clips = query.size(0), frames = query.size(1), h = query.size(3), w = query.size(4), count = h * w;
-  const ScalarType acc = accumulate_type(query.scalar_type());
-  Tensor out = torch::stable::new_empty(query, {clips, frames, h, w});
-  Tensor variance = torch::stable::new_empty(query, {clips, h, w}, acc);
-  Tensor threshold = torch::stable::new_empty(query, {clips}, acc);
-  Tensor positions = torch::stable::new_empty(query, {clips, strict ? int64_t(0) : num_keep}, ScalarType::Long);
+  const ForwardCall call(query, key, num_keep, strict);
+  const int64_t clips = call.clips, frames = call.frames, count = call.count();
   // s lies in `out` until its frame is finished, where the types allow
-  const Tensor s = acc == query.scalar_type() ? out : torch::stable::new_empty(query, {clips, frames, h, w}, acc);
-  const Tensor qs = as_clip(query, clip_layout(query)), ks = as_clip(key, clip_layout(key));
-  dispatch(query, "interframe_difference", [&](auto zero) {
+  const Tensor s = call.accumulated() == query.scalar_type()
+                       ? call.out
+                       : torch::stable::new_empty(query, sizes_of(call.out), call.accumulated());
+  dispatch(query, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
-    map(mutable_data<acc_t>(s), mutable_data<acc_t>(variance), clip_of<scalar_t>(qs), clip_of<scalar_t>(ks), clips,
-        acc_t(min_variance));
-    int64_t* const slots = strict ? nullptr : mutable_data<int64_t>(positions);
-    select(mutable_data<acc_t>(threshold), slots, data<acc_t>(variance), clips, count, num_keep);
+    const acc_t* const variance = data<acc_t>(call.variance);
+    map(mutable_data<acc_t>(s), mutable_data<acc_t>(call.variance), clip_of<scalar_t>(call.query),
+        clip_of<scalar_t>(call.key), clips, acc_t(min_variance));
+    int64_t* const slots = strict ? nullptr : mutable_data<int64_t>(call.positions);
+    select(mutable_data<acc_t>(call.threshold), slots, variance, clips, count, num_keep);
     torch::stable::parallel_for(0, clips * frames, ceil_div(kGrainValues, count + 1), [&](int64_t begin, int64_t end) {
       std::vector<acc_t> kept(strict ? 0 : num_keep);
       for (int64_t i = begin; i < end; ++i) {
         const int64_t b = i / frames;
-        scalar_t* const row = mutable_data<scalar_t>(out) + i * count;
+        scalar_t* const row = mutable_data<scalar_t>(call.out) + i * count;
         const acc_t* const s_row = data<acc_t>(s) + i * count;
-        const acc_t limit = data<acc_t>(threshold)[b];
+        const acc_t limit = data<acc_t>(call.threshold)[b];
         if (strict || limit != limit)
-          out_of_frame(row, s_row, data<acc_t>(variance) + b * count, count, limit, strict, normalize, acc_t(frames),
-                       acc_t(eps));
+          out_of_frame(row, s_row, variance + b * count, count, limit, strict, normalize, acc_t(frames), acc_t(eps));
         else
           out_of_slots(row, s_row, count, slots + b * num_keep, num_keep, normalize, acc_t(frames), acc_t(eps),
                        kept.data());
       }
     });
   });
-  return {out, variance, threshold, positions};
+  return {call.out, call.variance, call.threshold, call.positions};
 }
 
 std::tuple<Tensor, Tensor> interframe_difference_sparse_cpu(const Tensor& query, const Tensor& key, int64_t num_keep,
                                                             bool normalize, double eps, double min_variance) {
-  const int64_t clips = query.size(0), frames = query.size(1), count = query.size(3) * query.size(4);
-  const ScalarType acc = accumulate_type(query.scalar_type());
-  Tensor positions = torch::stable::new_empty(query, {clips, num_keep}, ScalarType::Long);
-  Tensor values = torch::stable::new_empty(query, {clips, frames, num_keep});
-  const Tensor s = torch::stable::new_empty(query, {clips, frames, count}, acc);
-  const Tensor variance = torch::stable::new_empty(query, {clips, count}, acc);
-  const Tensor qs = as_clip(query, clip_layout(query)), ks = as_clip(key, clip_layout(key));
-  dispatch(query, "interframe_difference_sparse", [&](auto zero) {
+  const SparseCall call(query, key, num_keep);
+  const int64_t clips = call.clips, frames = call.frames, count = call.count();
+  const Tensor s = torch::stable::new_empty(query, {clips, frames, count}, call.accumulated());
+  dispatch(query, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
-    map(mutable_data<acc_t>(s), mutable_data<acc_t>(variance), clip_of<scalar_t>(qs), clip_of<scalar_t>(ks), clips,
-        acc_t(min_variance));
-    std::vector<acc_t> threshold(clips);
-    select(threshold.data(), mutable_data<int64_t>(positions), data<acc_t>(variance), clips, count, num_keep);
+    map(mutable_data<acc_t>(s), mutable_data<acc_t>(call.variance), clip_of<scalar_t>(call.query),
+        clip_of<scalar_t>(call.key), clips, acc_t(min_variance));
+    acc_t* const threshold = mutable_data<acc_t>(call.threshold);
+    select(threshold, mutable_data<int64_t>(call.positions), data<acc_t>(call.variance), clips, count, num_keep);
     for (int64_t i = 0; i < clips * frames; ++i)
-      values_of_frame(mutable_data<scalar_t>(values) + i * num_keep, data<acc_t>(s) + i * count,
-                      data<int64_t>(positions) + i / frames * num_keep, num_keep, threshold[i / frames], normalize,
+      values_of_frame(mutable_data<scalar_t>(call.values) + i * num_keep, data<acc_t>(s) + i * count,
+                      data<int64_t>(call.positions) + i / frames * num_keep, num_keep, threshold[i / frames], normalize,
                       acc_t(frames), acc_t(eps));
   });
-  return {values, positions};  // a floating-point result first: torch.library.opcheck adds the results up
+  return {call.values, call.positions};  // a floating-point result first: torch.library.opcheck adds the results up
 }
 
 // Gradients of one clip's slots (T, C, slots) from grad (T, slots).
@@ -137,23 +124,21 @@ void slots_backward(scalar_t* grad_query, scalar_t* grad_key, const scalar_t* gr
 std::tuple<Tensor, Tensor> interframe_difference_sparse_backward_cpu(const Tensor& grad, const Tensor& query,
                                                                      const Tensor& key, const Tensor& positions,
                                                                      bool normalize, double eps) {
-  const int64_t clips = query.size(0), frames = query.size(1), channels = query.size(2), slots = query.size(3);
-  Tensor grad_query = torch::stable::new_empty(query, {clips, frames, channels, slots});
-  Tensor grad_key = torch::stable::new_empty(query, {clips, frames, channels, slots});
-  const Tensor gs = torch::stable::contiguous(grad), qs = torch::stable::contiguous(query),
-               ks = torch::stable::contiguous(key), ps = torch::stable::contiguous(positions);
-  dispatch(query, "interframe_difference_sparse_backward", [&](auto zero) {
+  const SlotsCall call(grad, query, key, positions);
+  const int64_t frames = call.frames, channels = call.channels, slots = call.slots;
+  dispatch(query, [&](auto zero) {
     using scalar_t = decltype(zero);
-    for (int64_t b = 0; b < clips; ++b) {
-      const int64_t* const first = data<int64_t>(ps) + b * slots;
+    for (int64_t b = 0; b < call.clips; ++b) {
+      const int64_t* const first = data<int64_t>(call.positions) + b * slots;
       const int64_t used = std::find(first, first + slots, int64_t(-1)) - first;
       const int64_t clip = b * frames * channels * slots;
-      slots_backward(mutable_data<scalar_t>(grad_query) + clip, mutable_data<scalar_t>(grad_key) + clip,
-                     data<scalar_t>(gs) + b * frames * slots, data<scalar_t>(qs) + clip, data<scalar_t>(ks) + clip,
-                     frames, channels, slots, used, false, normalize, acc_type<scalar_t>(eps));
+      slots_backward(mutable_data<scalar_t>(call.grad_query) + clip, mutable_data<scalar_t>(call.grad_key) + clip,
+                     data<scalar_t>(call.grad) + b * frames * slots, data<scalar_t>(call.query) + clip,
+                     data<scalar_t>(call.key) + clip, frames, channels, slots, used, false, normalize,
+                     acc_type<scalar_t>(eps));
     }
   });
-  return {grad_query, grad_key};
+  return {call.grad_query, call.grad_key};
 }
 
 // The vectors at `kept` of clip b, (T, C, kept).
@@ -178,36 +163,32 @@ void scatter(const Clip<scalar_t>& clip, const scalar_t* slots, int64_t b, const
 std::tuple<Tensor, Tensor> interframe_difference_backward_cpu(const Tensor& grad, const Tensor& query,
                                                               const Tensor& key, const Tensor& variance,
                                                               const Tensor& threshold, bool normalize, double eps) {
-  const int64_t clips = query.size(0), frames = query.size(1), channels = query.size(2),
-                count = query.size(3) * query.size(4);
-  const Tensor qs = as_clip(query, clip_layout(query)), ks = as_clip(key, clip_layout(key));
-  const Tensor gs = torch::stable::contiguous(grad);
-  Tensor grad_query = empty_clip(query, sizes_of(query), clip_layout(query), query.scalar_type());
-  Tensor grad_key = empty_clip(key, sizes_of(key), clip_layout(key), key.scalar_type());
-  dispatch(query, "interframe_difference_backward", [&](auto zero) {
+  const BackwardCall call(grad, query, key, variance, threshold);
+  const int64_t frames = call.frames, channels = call.channels, count = call.count();
+  dispatch(query, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
-    const auto q = clip_of<scalar_t>(qs), k = clip_of<scalar_t>(ks);
-    const Clip<scalar_t> to_query{mutable_data<scalar_t>(grad_query), frames, channels, count, q.channels_last};
-    const Clip<scalar_t> to_key{mutable_data<scalar_t>(grad_key), frames, channels, count, k.channels_last};
+    const auto q = clip_of<scalar_t>(call.query), k = clip_of<scalar_t>(call.key);
+    const auto to_query = mutable_clip_of<scalar_t>(call.grad_query), to_key = mutable_clip_of<scalar_t>(call.grad_key);
     std::vector<int64_t> kept;
-    for (int64_t b = 0; b < clips; ++b) {
+    for (int64_t b = 0; b < call.clips; ++b) {
       kept.clear();
       for (int64_t p = 0; p < count; ++p)
-        if (!is_masked(data<acc_t>(variance)[b * count + p], data<acc_t>(threshold)[b], true)) kept.push_back(p);
+        if (!is_masked(data<acc_t>(call.variance)[b * count + p], data<acc_t>(call.threshold)[b], true))
+          kept.push_back(p);
       const int64_t slots = int64_t(kept.size()), numel = frames * channels * slots;
       std::unique_ptr<scalar_t[]> q_slots(new scalar_t[numel]), k_slots(new scalar_t[numel]), gq(new scalar_t[numel]),
           gk(new scalar_t[numel]), upstream(new scalar_t[frames * slots]);
       gather(q_slots.get(), q, b, kept);
       gather(k_slots.get(), k, b, kept);
-      gather(upstream.get(), {data<scalar_t>(gs), frames, 1, count, false}, b, kept);
+      gather(upstream.get(), {data<scalar_t>(call.grad), frames, 1, count, false}, b, kept);
       slots_backward(gq.get(), gk.get(), upstream.get(), q_slots.get(), k_slots.get(), frames, channels, slots, slots,
                      slots == count, normalize, acc_t(eps));
       scatter(to_query, gq.get(), b, kept);
       scatter(to_key, gk.get(), b, kept);
     }
   });
-  return {grad_query, grad_key};
+  return {call.grad_query, call.grad_key};
 }
 
 }  // namespace

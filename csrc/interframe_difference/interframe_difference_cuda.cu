@@ -1,23 +1,15 @@
-#include "interframe_difference/interframe_difference.h"
-
 #include <optional>
 #include <tuple>
 
 #include "common/launch.cuh"
+#include "interframe_difference/interframe_difference_host.h"
 
 namespace dfops::difference {
 namespace {
 
 constexpr int kMostRows = 8;
-constexpr int kClipThreads = 1024;                 // blocks that serve a whole clip or frame
-constexpr int64_t kMostShared = int64_t(64) << 10;  // scratch beyond this goes to a workspace
+constexpr int kClipThreads = 1024;  // blocks that serve a whole clip or frame
 constexpr int64_t kMostBlocks = 1 << 16, kMostBlocksWithWorkspace = 1024;
-
-template <class scalar_t>
-Clip<const scalar_t> clip_of(const Tensor& clip) {
-  return {data<scalar_t>(clip), clip.size(1), clip.size(2), clip.size(3) * clip.size(4),
-          clip_layout(clip) == ClipLayout::kChannelsLast};
-}
 
 // Grid, shared memory and workspace of a body that works on tiles of positions.
 struct TileLaunch {
@@ -31,13 +23,14 @@ struct TileLaunch {
   }
 };
 
+// `fixed` bytes of shared memory are asked for beside the scratch, wherever that lies.
 template <class acc_t>
-TileLaunch tile_launch(const Tensor& on, int64_t tiles, int64_t frames, int64_t scratch_rows) {
-  const int64_t scratch = scratch_rows * kWarp, bytes = scratch * int64_t(sizeof(acc_t));
-  TileLaunch result{int(min64(frames, kMostRows)), min64(tiles, kMostBlocks), bytes + 16, std::nullopt};
-  if (bytes > kMostShared) {
+TileLaunch tile_launch(const Tensor& on, int64_t tiles, int64_t frames, int64_t scratch_rows, int64_t fixed) {
+  const int64_t scratch = scratch_rows * kWarp, bytes = scratch * int64_t(sizeof(acc_t)) + 16 + fixed;
+  TileLaunch result{int(min64(frames, kMostRows)), min64(tiles, kMostBlocks), bytes, std::nullopt};
+  if (bytes > kMostSharedBytes) {
     result.blocks = min64(tiles, kMostBlocksWithWorkspace);
-    result.shared = 0;
+    result.shared = fixed;
     result.workspace = torch::stable::new_empty(on, {result.blocks * scratch}, accumulate_type(on.scalar_type()));
   }
   return result;
@@ -49,61 +42,52 @@ void launch_map(const Tensor& on, acc_type<scalar_t>* s, acc_type<scalar_t>* var
                 double min_variance) {
   using acc_t = acc_type<scalar_t>;
   using Body = MapBody<scalar_t>;
+  const int64_t stage = Body::stage_values(int(min64(query.frames, kMostRows))) * int64_t(sizeof(acc_t)) + 16;
   const TileLaunch tile = tile_launch<acc_t>(on, clips * ceil_div(query.positions, kWarp), query.frames,
-                                             Body::scratch_rows(query.frames, query.channels));
-  const int64_t stage = Body::stage_values(tile.rows) * int64_t(sizeof(acc_t)) + 16;
-  launch(on, tile.blocks, tile.rows * kWarp, tile.shared + stage,
+                                             Body::scratch_rows(query.frames, query.channels), stage);
+  launch(on, tile.blocks, tile.rows * kWarp, tile.shared,
          Body{s, variance, out, query, key, tile.workspace_data<acc_t>(), clips, acc_t(min_variance), acc_t(fill)});
 }
 
 std::tuple<Tensor, Tensor, Tensor, Tensor> interframe_difference_cuda(const Tensor& query, const Tensor& key,
                                                                       int64_t num_keep, bool strict, bool normalize,
                                                                       double eps, double min_variance) {
+  const ForwardCall call(query, key, num_keep, strict);
   const torch::stable::accelerator::DeviceGuard guard(query.get_device_index());
-  const int64_t clips = query.size(0), frames = query.size(1), h = query.size(3), w = query.size(4);
-  const ScalarType acc = accumulate_type(query.scalar_type());
-  Tensor out = torch::stable::new_empty(query, {clips, frames, h, w});
-  Tensor variance = torch::stable::new_empty(query, {clips, h, w}, acc);
-  Tensor threshold = torch::stable::new_empty(query, {clips}, acc);
-  Tensor positions = torch::stable::new_empty(query, {clips, strict ? int64_t(0) : num_keep}, ScalarType::Long);
-  const Tensor s = torch::stable::new_empty(query, {clips, frames, h, w}, acc);
-  const Tensor qs = as_clip(query, clip_layout(query)), ks = as_clip(key, clip_layout(key));
-  dispatch(query, "interframe_difference", [&](auto zero) {
+  const int64_t frames = call.frames;
+  const Tensor s = torch::stable::new_empty(query, sizes_of(call.out), call.accumulated());
+  dispatch(query, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
-    launch_map<scalar_t>(query, mutable_data<acc_t>(s), mutable_data<acc_t>(variance),
-                         strict ? nullptr : mutable_data<scalar_t>(out), normalize ? 0.0 : -double(frames),
-                         clip_of<scalar_t>(qs), clip_of<scalar_t>(ks), clips, min_variance);
-    launch(query, clips, kClipThreads, SelectBody<scalar_t>::shared_bytes(),
-           SelectBody<scalar_t>{mutable_data<acc_t>(threshold), strict ? nullptr : mutable_data<int64_t>(positions),
-                                nullptr, mutable_data<scalar_t>(out), data<acc_t>(s), data<acc_t>(variance), frames,
-                                h * w, num_keep, normalize, acc_t(eps)});
+    launch_map<scalar_t>(query, mutable_data<acc_t>(s), mutable_data<acc_t>(call.variance),
+                         strict ? nullptr : mutable_data<scalar_t>(call.out), normalize ? 0.0 : -double(frames),
+                         clip_of<scalar_t>(call.query), clip_of<scalar_t>(call.key), call.clips, min_variance);
+    launch(query, call.clips, kClipThreads, SelectBody<scalar_t>::shared_bytes(),
+           SelectBody<scalar_t>{mutable_data<acc_t>(call.threshold),
+                                strict ? nullptr : mutable_data<int64_t>(call.positions), nullptr,
+                                mutable_data<scalar_t>(call.out), data<acc_t>(s), data<acc_t>(call.variance), frames,
+                                call.count(), num_keep, normalize, acc_t(eps)});
   });
-  return {out, variance, threshold, positions};
+  return {call.out, call.variance, call.threshold, call.positions};
 }
 
 std::tuple<Tensor, Tensor> interframe_difference_sparse_cuda(const Tensor& query, const Tensor& key, int64_t num_keep,
                                                              bool normalize, double eps, double min_variance) {
+  const SparseCall call(query, key, num_keep);
   const torch::stable::accelerator::DeviceGuard guard(query.get_device_index());
-  const int64_t clips = query.size(0), frames = query.size(1), count = query.size(3) * query.size(4);
-  const ScalarType acc = accumulate_type(query.scalar_type());
-  Tensor positions = torch::stable::new_empty(query, {clips, num_keep}, ScalarType::Long);
-  Tensor values = torch::stable::new_empty(query, {clips, frames, num_keep});
-  const Tensor s = torch::stable::new_empty(query, {clips, frames, count}, acc);
-  const Tensor variance = torch::stable::new_empty(query, {clips, count}, acc);
-  const Tensor threshold = torch::stable::new_empty(query, {clips}, acc);
-  const Tensor qs = as_clip(query, clip_layout(query)), ks = as_clip(key, clip_layout(key));
-  dispatch(query, "interframe_difference_sparse", [&](auto zero) {
+  const Tensor s = torch::stable::new_empty(query, {call.clips, call.frames, call.count()}, call.accumulated());
+  dispatch(query, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
-    launch_map<scalar_t>(query, mutable_data<acc_t>(s), mutable_data<acc_t>(variance), nullptr, 0.0,
-                         clip_of<scalar_t>(qs), clip_of<scalar_t>(ks), clips, min_variance);
-    launch(query, clips, kClipThreads, SelectBody<scalar_t>::shared_bytes(),
-           SelectBody<scalar_t>{mutable_data<acc_t>(threshold), mutable_data<int64_t>(positions),
-                                mutable_data<scalar_t>(values), nullptr, data<acc_t>(s), data<acc_t>(variance), frames,
-                                count, num_keep, normalize, acc_t(eps)});
+    launch_map<scalar_t>(query, mutable_data<acc_t>(s), mutable_data<acc_t>(call.variance), nullptr, 0.0,
+                         clip_of<scalar_t>(call.query), clip_of<scalar_t>(call.key), call.clips, min_variance);
+    launch(query, call.clips, kClipThreads, SelectBody<scalar_t>::shared_bytes(),
+           SelectBody<scalar_t>{mutable_data<acc_t>(call.threshold), mutable_data<int64_t>(call.positions),
+                                mutable_data<scalar_t>(call.values), nullptr, data<acc_t>(s),
+                                data<acc_t>(call.variance), call.frames, call.count(), num_keep, normalize,
+                                acc_t(eps)});
   });
-  return {values, positions};  // a floating-point result first: torch.library.opcheck adds the results up
+  return {call.values, call.positions};  // a floating-point result first: torch.library.opcheck adds the results up
 }
 
 // s again, its gradient, then the gradients of query and key.
@@ -122,7 +106,7 @@ void launch_backward(const Tensor& on, const Clip<scalar_t>& grad_query, const C
          GradSBody<scalar_t>{mutable_data<acc_t>(grad_s), grad, data<acc_t>(s), kept, query.frames, normalize,
                              acc_t(eps)});
   const TileLaunch tile = tile_launch<acc_t>(on, clips * ceil_div(query.positions, kWarp), query.frames,
-                                             Body::scratch_rows(query.frames, query.channels));
+                                             Body::scratch_rows(query.frames, query.channels), 0);
   launch(on, tile.blocks, tile.rows * kWarp, tile.shared,
          Body{grad_query, grad_key, query, key, data<acc_t>(grad_s), kept, tile.workspace_data<acc_t>(), clips});
 }
@@ -130,43 +114,35 @@ void launch_backward(const Tensor& on, const Clip<scalar_t>& grad_query, const C
 std::tuple<Tensor, Tensor> interframe_difference_sparse_backward_cuda(const Tensor& grad, const Tensor& query,
                                                                       const Tensor& key, const Tensor& positions,
                                                                       bool normalize, double eps) {
+  const SlotsCall call(grad, query, key, positions);
   const torch::stable::accelerator::DeviceGuard guard(query.get_device_index());
-  const int64_t clips = query.size(0), frames = query.size(1), channels = query.size(2), slots = query.size(3);
-  Tensor grad_query = torch::stable::new_empty(query, {clips, frames, channels, slots});
-  Tensor grad_key = torch::stable::new_empty(query, {clips, frames, channels, slots});
-  const Tensor gs = torch::stable::contiguous(grad), qs = torch::stable::contiguous(query),
-               ks = torch::stable::contiguous(key), ps = torch::stable::contiguous(positions);
-  dispatch(query, "interframe_difference_sparse_backward", [&](auto zero) {
+  const int64_t frames = call.frames, channels = call.channels, slots = call.slots;
+  dispatch(query, [&](auto zero) {
     using scalar_t = decltype(zero);
-    launch_backward<scalar_t>(query, {mutable_data<scalar_t>(grad_query), frames, channels, slots, false},
-                              {mutable_data<scalar_t>(grad_key), frames, channels, slots, false}, data<scalar_t>(gs),
-                              {data<scalar_t>(qs), frames, channels, slots, false},
-                              {data<scalar_t>(ks), frames, channels, slots, false},
-                              {data<int64_t>(ps), nullptr, nullptr, slots}, clips, normalize, eps);
+    launch_backward<scalar_t>(query, {mutable_data<scalar_t>(call.grad_query), frames, channels, slots, false},
+                              {mutable_data<scalar_t>(call.grad_key), frames, channels, slots, false},
+                              data<scalar_t>(call.grad), {data<scalar_t>(call.query), frames, channels, slots, false},
+                              {data<scalar_t>(call.key), frames, channels, slots, false},
+                              {data<int64_t>(call.positions), nullptr, nullptr, slots}, call.clips, normalize, eps);
   });
-  return {grad_query, grad_key};
+  return {call.grad_query, call.grad_key};
 }
 
 std::tuple<Tensor, Tensor> interframe_difference_backward_cuda(const Tensor& grad, const Tensor& query,
                                                                const Tensor& key, const Tensor& variance,
                                                                const Tensor& threshold, bool normalize, double eps) {
+  const BackwardCall call(grad, query, key, variance, threshold);
   const torch::stable::accelerator::DeviceGuard guard(query.get_device_index());
-  const int64_t clips = query.size(0), frames = query.size(1), channels = query.size(2),
-                count = query.size(3) * query.size(4);
-  const Tensor qs = as_clip(query, clip_layout(query)), ks = as_clip(key, clip_layout(key));
-  const Tensor gs = torch::stable::contiguous(grad);
-  Tensor grad_query = empty_clip(query, sizes_of(query), clip_layout(query), query.scalar_type());
-  Tensor grad_key = empty_clip(key, sizes_of(key), clip_layout(key), key.scalar_type());
-  dispatch(query, "interframe_difference_backward", [&](auto zero) {
+  dispatch(query, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
-    const auto q = clip_of<scalar_t>(qs), k = clip_of<scalar_t>(ks);
-    launch_backward<scalar_t>(query, {mutable_data<scalar_t>(grad_query), frames, channels, count, q.channels_last},
-                              {mutable_data<scalar_t>(grad_key), frames, channels, count, k.channels_last},
-                              data<scalar_t>(gs), q, k, {nullptr, data<acc_t>(variance), data<acc_t>(threshold), count},
-                              clips, normalize, eps);
+    launch_backward<scalar_t>(query, mutable_clip_of<scalar_t>(call.grad_query),
+                              mutable_clip_of<scalar_t>(call.grad_key), data<scalar_t>(call.grad),
+                              clip_of<scalar_t>(call.query), clip_of<scalar_t>(call.key),
+                              {nullptr, data<acc_t>(call.variance), data<acc_t>(call.threshold), call.count()},
+                              call.clips, normalize, eps);
   });
-  return {grad_query, grad_key};
+  return {call.grad_query, call.grad_key};
 }
 
 }  // namespace

@@ -84,7 +84,7 @@ std::tuple<Tensor, Tensor, Tensor> forward(const ForwardCall& call) {
   const Sizes& s = call.sizes;
   if (call.z.numel() == 0) return {call.out, call.centroid, call.hard_index};
   check_partners(call.draws, s);
-  dispatch(call.z, "latent_augment", [&](auto zero) {
+  dispatch(call.z, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
     statistics<scalar_t>(call);
@@ -136,7 +136,7 @@ Tensor latent_augment_backward_cpu(const Tensor& grad, const Tensor& choice, con
   const Sizes& s = call.sizes;
   if (grad.numel() == 0) return call.grad_z;
   check_partners(call.draws, s);
-  dispatch(grad, "latent_augment_backward", [&](auto zero) {
+  dispatch(grad, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
     const auto draws = call.draws.template pointers<acc_t>();

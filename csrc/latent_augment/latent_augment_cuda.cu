@@ -19,8 +19,9 @@ bool packs(const Sizes& s) {
 std::tuple<Tensor, Tensor, Tensor> forward(const ForwardCall& call) {
   const Sizes& s = call.sizes;
   const Tensor& z = call.z;
+  const torch::stable::accelerator::DeviceGuard guard(z.get_device_index());
   if (z.numel() == 0) return {call.out, call.centroid, call.hard_index};
-  dispatch(z, "latent_augment", [&](auto zero) {
+  dispatch(z, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
     using Sums = MapSumsBody<scalar_t>;
@@ -70,7 +71,6 @@ std::tuple<Tensor, Tensor, Tensor> latent_augment_cuda(const Tensor& z, const Te
                                                        const OptionalTensor& sigma, const OptionalTensor& noise,
                                                        const OptionalTensor& angle, const OptionalTensor& centroid,
                                                        bool per_channel, bool detach_statistics) {
-  const torch::stable::accelerator::DeviceGuard guard(z.get_device_index());
   return forward(
       ForwardCall(z, choice, lam, sigma, noise, angle, centroid, std::nullopt, std::nullopt, per_channel));
 }
@@ -80,7 +80,6 @@ std::tuple<Tensor, Tensor, Tensor> latent_augment_mix_cuda(const Tensor& z, cons
                                                            const OptionalTensor& sigma, const OptionalTensor& noise,
                                                            const OptionalTensor& angle, const OptionalTensor& centroid,
                                                            bool per_channel, bool detach_statistics) {
-  const torch::stable::accelerator::DeviceGuard guard(z.get_device_index());
   return forward(ForwardCall(z, choice, lam, sigma, noise, angle, centroid, perm, mix_lam, per_channel));
 }
 
@@ -88,12 +87,12 @@ Tensor latent_augment_backward_cuda(const Tensor& grad, const Tensor& choice, co
                                     const OptionalTensor& angle, const Tensor& hard_index, const OptionalTensor& perm,
                                     const OptionalTensor& mix_lam, bool per_channel, bool given_centroid,
                                     bool detach_statistics, bool channels_last) {
-  const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
   const BackwardCall call(grad, choice, lam, angle, hard_index, perm, mix_lam, per_channel, given_centroid,
                           channels_last);
+  const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
   const Sizes& s = call.sizes;
   if (grad.numel() == 0) return call.grad_z;
-  dispatch(grad, "latent_augment_backward", [&](auto zero) {
+  dispatch(grad, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
     using Sums = MapSumsBody<scalar_t>;

@@ -59,21 +59,34 @@ struct DrawTensors {
   }
 };
 
-inline void check_draws(const Sizes& s, const Tensor& choice, const Tensor& lam, const OptionalTensor& sigma,
-                        const OptionalTensor& angle, const OptionalTensor& perm, const OptionalTensor& mix_lam) {
-  const std::vector<int64_t> maps{s.groups, s.domains};
-  const std::vector<int64_t> scalars = s.per_channel ? std::vector<int64_t>{s.groups, s.domains, s.channels} : maps;
-  const auto is_index = [&](const Tensor& index) {
-    return sizes_of(index) == maps && index.scalar_type() == ScalarType::Long;
+// `model` is z, or the gradient of the result.
+inline void check_draws(const Sizes& s, const char* model_name, const Tensor& model, const Tensor& choice,
+                        const Tensor& lam, const OptionalTensor& sigma, const OptionalTensor& angle,
+                        const OptionalTensor& perm, const OptionalTensor& mix_lam) {
+  const std::vector<int64_t> maps{s.groups, s.domains}, channels{s.groups, s.domains, s.channels};
+  const auto check_ids = [&](const char* name, const Tensor& ids) {
+    check_index(name, ids, model_name, model);
+    check_sizes(name, ids, "(G, D)", maps);
   };
-  STD_TORCH_CHECK(is_index(choice), "choice must be (G, D) int64");
-  STD_TORCH_CHECK(sizes_of(lam) == scalars, "lam must hold one value a map, or a channel of it");
-  STD_TORCH_CHECK(!sigma || sizes_of(*sigma) == scalars, "sigma must have the shape of lam");
-  STD_TORCH_CHECK(!angle || sizes_of(*angle) == maps, "angle must be (G, D)");
-  STD_TORCH_CHECK(perm.has_value() == mix_lam.has_value(), "perm and mix_lam come together");
-  STD_TORCH_CHECK(!perm || is_index(*perm), "perm must be (G, D) int64");
-  STD_TORCH_CHECK(!mix_lam || sizes_of(*mix_lam) == maps || sizes_of(*mix_lam) == std::vector<int64_t>{s.groups},
-                  "mix_lam must be (G,) or (G, D)");
+  const auto check_scalars = [&](const char* name, const Tensor& scalars) {
+    check_numbers(name, scalars, model_name, model);
+    check_sizes(name, scalars, s.per_channel ? "(G, D, C)" : "(G, D)", s.per_channel ? channels : maps);
+  };
+  check_ids("choice", choice);
+  check_scalars("lam", lam);
+  if (sigma) check_scalars("sigma", *sigma);
+  if (angle) {
+    check_numbers("angle", *angle, model_name, model);
+    check_sizes("angle", *angle, "(G, D)", maps);
+  }
+  STD_TORCH_CHECK(perm.has_value() == mix_lam.has_value(), "perm and mix_lam must be given together");
+  if (!perm) return;
+  check_ids("perm", *perm);
+  check_numbers("mix_lam", *mix_lam, model_name, model);
+  if (mix_lam->dim() == 1)
+    check_sizes("mix_lam", *mix_lam, "(G,)", {s.groups});
+  else
+    check_sizes("mix_lam", *mix_lam, "(G,) or (G, D)", maps);
 }
 
 // One forward call: its sizes, its inputs as the kernels read them, its results.
@@ -87,7 +100,7 @@ struct ForwardCall {
   ForwardCall(const Tensor& all, const Tensor& choice, const Tensor& lam, const OptionalTensor& sigma,
               const OptionalTensor& all_noise, const OptionalTensor& angle, const OptionalTensor& all_given,
               const OptionalTensor& perm, const OptionalTensor& mix_lam, bool per_channel)
-      : sizes(checked(all, all_noise, all_given, per_channel)),
+      : sizes(checked(all, choice, lam, sigma, all_noise, angle, all_given, perm, mix_lam, per_channel)),
         z(as_clip(all, layout())),
         draws(all, choice, lam, sigma, angle, perm, mix_lam, all_noise.has_value(), all_given.has_value()),
         out(perm ? empty_strided(all, {sizes.maps(), 2 * sizes.channels, sizes.height, sizes.width},
@@ -96,7 +109,6 @@ struct ForwardCall {
                  : empty_clip(all, sizes_of(all), layout(), all.scalar_type())),
         centroid(empty_strided(all, centroid_sizes(), centroid_strides(), accumulate_type(all.scalar_type()))),
         hard_index(torch::stable::new_empty(all, {sizes.domains}, ScalarType::Long)) {
-    check_draws(sizes, choice, lam, sigma, angle, perm, mix_lam);
     if (all_noise) noise = as_clip(*all_noise, layout());
     if (all_given) given = with_strides(*in_accumulate_type_of(all_given, all), centroid_strides());
     if (all.numel() > 0) return;
@@ -124,15 +136,22 @@ struct ForwardCall {
     return map_strides(sizes.channels, sizes.height, sizes.width, layout());
   }
 
-  static Sizes checked(const Tensor& z, const OptionalTensor& noise, const OptionalTensor& given, bool per_channel) {
-    STD_TORCH_CHECK(z.dim() == 5, "z must be (G, D, C, H, W), got ", z.dim(), " axes");
-    STD_TORCH_CHECK(!noise || (sizes_of(*noise) == sizes_of(z) && noise->scalar_type() == z.scalar_type()),
-                    "noise must have the shape and dtype of z");
+  static Sizes checked(const Tensor& z, const Tensor& choice, const Tensor& lam, const OptionalTensor& sigma,
+                       const OptionalTensor& noise, const OptionalTensor& angle, const OptionalTensor& given,
+                       const OptionalTensor& perm, const OptionalTensor& mix_lam, bool per_channel) {
+    check_floating("z", z);
+    check_axes("z", z, "(G, D, C, H, W)");
     const Sizes s{z.size(0), z.size(1), z.size(2), z.size(3), z.size(4),
                   clip_layout(z) == ClipLayout::kChannelsLast, per_channel};
-    const std::vector<int64_t> plane{s.domains, s.height, s.width}, map{s.domains, s.channels, s.height, s.width};
-    STD_TORCH_CHECK(!given || sizes_of(*given) == (per_channel ? plane : map),
-                    "centroid must hold one row a domain");
+    check_draws(s, "z", z, choice, lam, sigma, angle, perm, mix_lam);
+    if (noise) check_like("noise", *noise, "z", z);
+    if (given) {
+      check_numbers("centroid", *given, "z", z);
+      if (per_channel)
+        check_sizes("centroid", *given, "(D, H, W)", {s.domains, s.height, s.width});
+      else
+        check_sizes("centroid", *given, "(D, C, H, W)", {s.domains, s.channels, s.height, s.width});
+    }
     return s;
   }
 };
@@ -145,32 +164,41 @@ struct BackwardCall {
   BackwardCall(const Tensor& all, const Tensor& choice, const Tensor& lam, const OptionalTensor& angle,
                const Tensor& hard, const OptionalTensor& perm, const OptionalTensor& mix_lam, bool per_channel,
                bool given_centroid, bool channels_last)
-      : sizes(checked(all, choice, perm.has_value(), per_channel, channels_last)),
+      : sizes(checked(all, choice, lam, angle, hard, perm, mix_lam, per_channel, channels_last)),
         draws(all, choice, lam, std::nullopt, angle, perm, mix_lam, false, given_centroid),
         grad(perm ? with_strides(all, map_strides(2 * sizes.channels, sizes.height, sizes.width, layout()))
                   : as_clip(all, layout())),
         hard_index(torch::stable::contiguous(hard)),
         grad_z(empty_clip(all, {sizes.groups, sizes.domains, sizes.channels, sizes.height, sizes.width}, layout(),
-                          all.scalar_type())) {
-    check_draws(sizes, choice, lam, std::nullopt, angle, perm, mix_lam);
-    STD_TORCH_CHECK(sizes_of(hard) == std::vector<int64_t>{sizes.domains} && hard.scalar_type() == ScalarType::Long,
-                    "hard_index must be (D,) int64");
-  }
+                          all.scalar_type())) {}
 
  private:
   ClipLayout layout() const { return sizes.channels_last ? ClipLayout::kChannelsLast : ClipLayout::kContiguous; }
 
-  static Sizes checked(const Tensor& grad, const Tensor& choice, bool mixed, bool per_channel, bool channels_last) {
-    STD_TORCH_CHECK(choice.dim() == 2, "choice must be (G, D), got ", choice.dim(), " axes");
+  static Sizes checked(const Tensor& grad, const Tensor& choice, const Tensor& lam, const OptionalTensor& angle,
+                       const Tensor& hard, const OptionalTensor& perm, const OptionalTensor& mix_lam, bool per_channel,
+                       bool channels_last) {
+    check_floating("grad", grad);
+    check_axes("choice", choice, "(G, D)");
     const int64_t groups = choice.size(0), domains = choice.size(1);
-    if (mixed) {
+    Sizes s{groups, domains, 0, 0, 0, channels_last, per_channel};
+    if (perm) {
       STD_TORCH_CHECK(grad.dim() == 4 && grad.size(0) == groups * domains && grad.size(1) % 2 == 0,
-                      "the gradient must be (G*D, 2C, H, W)");
-      return {groups, domains, grad.size(1) / 2, grad.size(2), grad.size(3), channels_last, per_channel};
+                      "grad must be (G * D, 2C, H, W) with G * D = ", groups * domains, ", got ",
+                      in_words(sizes_of(grad)));
+    } else {
+      check_axes("grad", grad, "(G, D, C, H, W)");
+      STD_TORCH_CHECK(grad.size(0) == groups && grad.size(1) == domains, "grad must be (G, D, C, H, W) with G, D = ",
+                      in_words(sizes_of(choice)), ", got ", in_words(sizes_of(grad)));
     }
-    STD_TORCH_CHECK(grad.dim() == 5 && grad.size(0) == groups && grad.size(1) == domains,
-                    "the gradient must be (G, D, C, H, W)");
-    return {groups, domains, grad.size(2), grad.size(3), grad.size(4), channels_last, per_channel};
+    const int64_t last = grad.dim();
+    s.channels = grad.size(last - 3) / (perm ? 2 : 1);
+    s.height = grad.size(last - 2);
+    s.width = grad.size(last - 1);
+    check_draws(s, "grad", grad, choice, lam, std::nullopt, angle, perm, mix_lam);
+    check_index("hard_index", hard, "grad", grad);
+    check_sizes("hard_index", hard, "(D,)", {domains});
+    return s;
   }
 };
 

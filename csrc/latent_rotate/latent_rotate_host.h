@@ -8,33 +8,64 @@
 
 namespace dfops::rotate {
 
-inline void check_arguments(const Tensor& x, const Tensor& angle, int64_t mode, int64_t padding) {
-  STD_TORCH_CHECK(x.dim() == 5, "maps come as (B, T, C, H, W), got ", x.dim(), " axes");
-  STD_TORCH_CHECK(angle.numel() == x.size(0) * x.size(1), "angle must have one value a map, got ", angle.numel());
-  STD_TORCH_CHECK(mode == 0 || mode == 1, "mode must be 0 or 1, got ", mode);
-  STD_TORCH_CHECK(padding >= 0 && padding <= 2, "padding must be 0, 1 or 2, got ", padding);
-}
+// What forward and backward share of a call; `maps` are those of x, or of its gradient. One angle a map, in the type the
+// kernels compute in.
+struct Call {
+  ClipLayout layout;
+  Maps maps;
+  Mode mode;
+  Padding padding;
+  Tensor angle;
 
-inline void check_input(const Tensor& grad, const Tensor& x) {
-  STD_TORCH_CHECK(sizes_of(grad) == sizes_of(x) && grad.scalar_type() == x.scalar_type(),
-                  "the gradient must have the shape and dtype of x");
-}
+  Call(const char* name, const Tensor& clip, const Tensor& angles, int64_t mode_number, int64_t padding_number)
+      : layout(checked_layout(name, clip, angles, mode_number, padding_number)),
+        maps{clip.size(0) * clip.size(1), clip.size(2), clip.size(3), clip.size(4),
+             layout == ClipLayout::kChannelsLast},
+        mode(Mode(mode_number)),
+        padding(Padding(padding_number)),
+        angle(torch::stable::contiguous(*in_accumulate_type_of(angles, clip))) {}
 
-inline Maps maps_of(const Tensor& x, ClipLayout layout) {
-  return {x.size(0) * x.size(1), x.size(2), x.size(3), x.size(4), layout == ClipLayout::kChannelsLast};
-}
+ private:
+  static ClipLayout checked_layout(const char* name, const Tensor& clip, const Tensor& angle, int64_t mode,
+                                   int64_t padding) {
+    check_clip(name, clip);
+    check_numbers("angle", angle, name, clip);
+    check_sizes("angle", angle, "(B * T,)", {clip.size(0) * clip.size(1)});
+    STD_TORCH_CHECK(mode == 0 || mode == 1, "mode must be 0 or 1, got ", mode);
+    STD_TORCH_CHECK(padding >= 0 && padding <= 2, "padding must be 0, 1 or 2, got ", padding);
+    return clip_layout(clip);
+  }
+};
 
-// One angle a map in the type the kernels compute in.
-inline Tensor angles(const Tensor& angle, const Tensor& x) {
-  return torch::stable::contiguous(*in_accumulate_type_of(angle, x));
-}
+struct ForwardCall : Call {
+  Tensor x, out;
 
-// Empty in place of a gradient that is not needed.
-inline std::tuple<Tensor, Tensor> new_gradients(const Tensor& grad, const std::optional<Tensor>& x, ClipLayout layout,
-                                                bool need_x) {
-  const int64_t angles = x ? grad.size(0) * grad.size(1) : 0;
-  return {need_x ? empty_clip(grad, sizes_of(grad), layout, grad.scalar_type()) : torch::stable::new_empty(grad, {0}),
-          torch::stable::new_empty(grad, {angles}, accumulate_type(grad.scalar_type()))};
-}
+  ForwardCall(const Tensor& clip, const Tensor& angles, int64_t mode_number, int64_t padding_number)
+      : Call("x", clip, angles, mode_number, padding_number),
+        x(as_clip(clip, layout)),
+        out(empty_clip(clip, sizes_of(clip), layout, clip.scalar_type())) {}
+};
+
+// x is present where the gradient of the angle is needed.
+struct BackwardCall : Call {
+  Tensor grad, grad_x, grad_angle;
+  std::optional<Tensor> x;
+
+  BackwardCall(const Tensor& all, const std::optional<Tensor>& clip, const Tensor& angles, int64_t mode_number,
+               int64_t padding_number, bool need_x)
+      : Call("grad", all, angles, mode_number, padding_number),
+        grad(all),
+        grad_x(nothing_like(all)),
+        grad_angle(torch::stable::new_empty(all, {clip ? maps.count : 0}, accumulate_type(all.scalar_type()))) {
+    if (clip) check_like("x", *clip, "grad", all);
+    grad = as_clip(all, layout);
+    if (need_x) grad_x = empty_clip(all, sizes_of(all), layout, all.scalar_type());
+    const bool constant = all.numel() == 0 || mode == Mode::kNearest;
+    if (clip && constant) torch::stable::zero_(grad_angle);
+    if (clip && !constant) x = as_clip(*clip, layout);
+  }
+
+  std::tuple<Tensor, Tensor> results() const { return {grad_x, grad_angle}; }
+};
 
 }  // namespace dfops::rotate

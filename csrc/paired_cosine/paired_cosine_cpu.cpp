@@ -12,12 +12,11 @@ int64_t grain_of(const Sizes& s, const Tiles& tiles) {
 
 std::tuple<Tensor, Tensor, Tensor> paired_cosine_cpu(const Tensor& anchor, const Tensor& others,
                                                      std::vector<double> signs, double eps) {
-  check_arguments(anchor, others, signs);
+  const Inputs in(anchor, others, signs);
   auto results = new_results(others);
-  const Inputs in(anchor, others);
   if (in.empty()) return results;
   const Tiles tiles(in.sizes);
-  dispatch(others, "paired_cosine", [&](auto zero) {
+  dispatch(others, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
     const std::vector<acc_t> weights(signs.begin(), signs.end());
@@ -33,28 +32,21 @@ std::tuple<Tensor, Tensor> paired_cosine_backward_cpu(const Tensor& grad, const 
                                                       const Tensor& norms, const Tensor& cosines,
                                                       std::vector<double> signs, double eps, bool need_anchor,
                                                       bool need_others) {
-  check_arguments(anchor, others, signs);
-  check_backward(grad, others, norms, cosines);
-  const Inputs in(anchor, others);
-  std::optional<Tensor> grad_anchor, grad_others;
-  if (need_anchor) grad_anchor = empty_maps(anchor, in.layout);
-  if (need_others) grad_others = empty_maps(others, in.layout);
-  if (!in.empty()) {
-    const Tensor g = torch::stable::contiguous(grad);
-    const Tensor ns = torch::stable::contiguous(norms), cs = torch::stable::contiguous(cosines);
-    const Tiles tiles(in.sizes);
-    dispatch(others, "paired_cosine_backward", [&](auto zero) {
-      using scalar_t = decltype(zero);
-      using acc_t = acc_type<scalar_t>;
-      const std::vector<acc_t> weights(signs.begin(), signs.end());
-      torch::stable::parallel_for(0, tiles.count, grain_of(in.sizes, tiles), [&](int64_t begin, int64_t end) {
-        backward_range(mutable_maps_of<scalar_t>(grad_anchor), mutable_maps_of<scalar_t>(grad_others), data<acc_t>(g),
-                       maps_of<scalar_t>(in.anchor), maps_of<scalar_t>(in.others), data<acc_t>(ns), data<acc_t>(cs),
-                       in.sizes, weights.data(), acc_t(eps), tiles, begin, end);
-      });
+  const BackwardCall call(grad, anchor, others, norms, cosines, signs, need_anchor, need_others);
+  if (call.empty()) return call.results(anchor, others);
+  const Tiles tiles(call.sizes);
+  dispatch(others, [&](auto zero) {
+    using scalar_t = decltype(zero);
+    using acc_t = acc_type<scalar_t>;
+    const std::vector<acc_t> weights(signs.begin(), signs.end());
+    torch::stable::parallel_for(0, tiles.count, grain_of(call.sizes, tiles), [&](int64_t begin, int64_t end) {
+      backward_range(mutable_maps_of<scalar_t>(call.grad_anchor), mutable_maps_of<scalar_t>(call.grad_others),
+                     data<acc_t>(call.grad), maps_of<scalar_t>(call.anchor), maps_of<scalar_t>(call.others),
+                     data<acc_t>(call.norms), data<acc_t>(call.cosines), call.sizes, weights.data(), acc_t(eps), tiles,
+                     begin, end);
     });
-  }
-  return {finished(grad_anchor, anchor), finished(grad_others, others)};
+  });
+  return call.results(anchor, others);
 }
 
 }  // namespace

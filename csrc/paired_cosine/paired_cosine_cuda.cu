@@ -10,12 +10,11 @@ constexpr int64_t kMostBlocks = int64_t(1) << 20;
 
 std::tuple<Tensor, Tensor, Tensor> paired_cosine_cuda(const Tensor& anchor, const Tensor& others,
                                                       std::vector<double> signs, double eps) {
+  const Inputs in(anchor, others, signs);
   const torch::stable::accelerator::DeviceGuard guard(others.get_device_index());
-  check_arguments(anchor, others, signs);
   auto results = new_results(others);
-  const Inputs in(anchor, others);
   if (in.empty()) return results;
-  dispatch(others, "paired_cosine", [&](auto zero) {
+  dispatch(others, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
     using Body = ForwardBody<scalar_t>;
@@ -31,30 +30,23 @@ std::tuple<Tensor, Tensor> paired_cosine_backward_cuda(const Tensor& grad, const
                                                        const Tensor& norms, const Tensor& cosines,
                                                        std::vector<double> signs, double eps, bool need_anchor,
                                                        bool need_others) {
+  const BackwardCall call(grad, anchor, others, norms, cosines, signs, need_anchor, need_others);
   const torch::stable::accelerator::DeviceGuard guard(others.get_device_index());
-  check_arguments(anchor, others, signs);
-  check_backward(grad, others, norms, cosines);
-  const Inputs in(anchor, others);
-  std::optional<Tensor> grad_anchor, grad_others;
-  if (need_anchor) grad_anchor = empty_maps(anchor, in.layout);
-  if (need_others) grad_others = empty_maps(others, in.layout);
-  if (!in.empty()) {
-    const Tensor g = torch::stable::contiguous(grad);
-    const Tensor ns = torch::stable::contiguous(norms), cs = torch::stable::contiguous(cosines);
-    dispatch(others, "paired_cosine_backward", [&](auto zero) {
-      using scalar_t = decltype(zero);
-      using acc_t = acc_type<scalar_t>;
-      using Body = BackwardBody<scalar_t>;
-      const Plan plan(in.sizes, sizeof(scalar_t), kThreads);
-      // four channels a thread: few positions alone would leave most of a device idle
-      const int64_t slices = ceil_div(in.sizes.channels, 4 * plan.slots);
-      launch(others, min64(plan.tiles * slices, kMostBlocks), kThreads, Body::shared_bytes(in.sizes, plan),
-             Body{mutable_maps_of<scalar_t>(grad_anchor), mutable_maps_of<scalar_t>(grad_others), data<acc_t>(g),
-                  maps_of<scalar_t>(in.anchor), maps_of<scalar_t>(in.others), data<acc_t>(ns), data<acc_t>(cs),
-                  in.sizes, Signs<acc_t>(signs), acc_t(eps), plan, slices});
-    });
-  }
-  return {finished(grad_anchor, anchor), finished(grad_others, others)};
+  if (call.empty()) return call.results(anchor, others);
+  dispatch(others, [&](auto zero) {
+    using scalar_t = decltype(zero);
+    using acc_t = acc_type<scalar_t>;
+    using Body = BackwardBody<scalar_t>;
+    const Plan plan(call.sizes, sizeof(scalar_t), kThreads);
+    // four channels a thread: few positions alone would leave most of a device idle
+    const int64_t slices = ceil_div(call.sizes.channels, 4 * plan.slots);
+    launch(others, min64(plan.tiles * slices, kMostBlocks), kThreads, Body::shared_bytes(call.sizes, plan),
+           Body{mutable_maps_of<scalar_t>(call.grad_anchor), mutable_maps_of<scalar_t>(call.grad_others),
+                data<acc_t>(call.grad), maps_of<scalar_t>(call.anchor), maps_of<scalar_t>(call.others),
+                data<acc_t>(call.norms), data<acc_t>(call.cosines), call.sizes, Signs<acc_t>(signs), acc_t(eps), plan,
+                slices});
+  });
+  return call.results(anchor, others);
 }
 
 }  // namespace

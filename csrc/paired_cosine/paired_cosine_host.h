@@ -58,29 +58,34 @@ Maps<scalar_t> mutable_maps_of(const std::optional<Tensor>& tensor) {
   return {mutable_data<scalar_t>(*tensor), tensor->stride(0), tensor->dim() == 5 ? tensor->stride(1) : 0};
 }
 
-inline void check_arguments(const Tensor& anchor, const Tensor& others, const std::vector<double>& signs) {
-  STD_TORCH_CHECK(anchor.dim() == 4 && others.dim() == 5, "anchor must be (G, C, H, W) and others (G, K, C, H, W)");
-  auto sizes = sizes_of(others);
-  sizes.erase(sizes.begin() + 1);
-  STD_TORCH_CHECK(sizes_of(anchor) == sizes && anchor.scalar_type() == others.scalar_type(),
-                  "anchor must have the axes and dtype of others");
-  STD_TORCH_CHECK(int64_t(signs.size()) == others.size(1) && others.size(1) <= kMostOthers,
-                  "signs must hold one number for each other map, ", kMostOthers, " at most");
-}
-
 // Both inputs in one layout, that of `others`.
 struct Inputs {
   ClipLayout layout;
   Tensor anchor, others;
   Sizes sizes;
 
-  Inputs(const Tensor& a, const Tensor& b)
-      : layout(map_layout(b)), anchor(as_maps(a, layout)), others(as_maps(b, layout)) {
+  Inputs(const Tensor& a, const Tensor& b, const std::vector<double>& signs)
+      : layout(checked_layout(a, b, signs)), anchor(as_maps(a, layout)), others(as_maps(b, layout)) {
     const int64_t positions = b.size(3) * b.size(4);
     // a single position has its channels side by side in either layout
     sizes = {b.size(0), b.size(1), b.size(2), positions, layout == ClipLayout::kChannelsLast || positions == 1};
   }
   bool empty() const { return sizes.groups * sizes.positions == 0; }
+
+ private:
+  static ClipLayout checked_layout(const Tensor& anchor, const Tensor& others, const std::vector<double>& signs) {
+    check_floating("others", others);
+    check_axes("others", others, "(G, K, C, H, W)");
+    auto sizes = sizes_of(others);
+    sizes.erase(sizes.begin() + 1);
+    check_sizes("anchor", anchor, "(G, C, H, W)", sizes);
+    check_kind("anchor", anchor, "others", others);
+    STD_TORCH_CHECK(others.size(1) <= kMostOthers, "others must hold ", kMostOthers, " maps a group at most, got ",
+                    others.size(1));
+    STD_TORCH_CHECK(int64_t(signs.size()) == others.size(1), "signs must hold one number for each of the ",
+                    others.size(1), " others, got ", signs.size());
+    return map_layout(others);
+  }
 };
 
 inline std::tuple<Tensor, Tensor, Tensor> new_results(const Tensor& others) {
@@ -96,18 +101,32 @@ Results<acc_t> results_of(const std::tuple<Tensor, Tensor, Tensor>& tensors) {
           mutable_data<acc_t>(std::get<2>(tensors))};
 }
 
-inline void check_backward(const Tensor& grad, const Tensor& others, const Tensor& norms, const Tensor& cosines) {
-  const int64_t g = others.size(0), k = others.size(1), h = others.size(3), w = others.size(4);
-  const ScalarType type = accumulate_type(others.scalar_type());
-  const std::vector<int64_t> out{g, h, w}, norm{g, k + 1, h, w}, cosine{g, k, h, w};
-  STD_TORCH_CHECK(sizes_of(grad) == out && sizes_of(norms) == norm && sizes_of(cosines) == cosine &&
-                      grad.scalar_type() == type && norms.scalar_type() == type && cosines.scalar_type() == type,
-                  "grad, norms and cosines must be what the forward gave");
-}
+// The gradients in the layout of `others`, and what the forward kept.
+struct BackwardCall : Inputs {
+  Tensor grad, norms, cosines;
+  std::optional<Tensor> grad_anchor, grad_others;
 
-// The gradient in the layout of its own input, or empty where it is not needed.
-inline Tensor finished(const std::optional<Tensor>& grad, const Tensor& input) {
-  return grad ? as_maps(*grad, map_layout(input)) : torch::stable::new_empty(input, {0});
-}
+  BackwardCall(const Tensor& all, const Tensor& a, const Tensor& b, const Tensor& kept_norms,
+               const Tensor& kept_cosines, const std::vector<double>& signs, bool need_anchor, bool need_others)
+      : Inputs(a, b, signs), grad(all), norms(kept_norms), cosines(kept_cosines) {
+    const int64_t g = b.size(0), k = b.size(1), h = b.size(3), w = b.size(4);
+    const auto prepare = [&](const char* name, Tensor& tensor, const char* axes, const std::vector<int64_t>& shape) {
+      check_sizes(name, tensor, axes, shape);
+      check_accumulated(name, tensor, "others", b);
+      tensor = torch::stable::contiguous(tensor);
+    };
+    prepare("grad", grad, "(G, H, W)", {g, h, w});
+    prepare("norms", norms, "(G, K + 1, H, W)", {g, k + 1, h, w});
+    prepare("cosines", cosines, "(G, K, H, W)", {g, k, h, w});
+    if (need_anchor) grad_anchor = empty_maps(a, layout);
+    if (need_others) grad_others = empty_maps(b, layout);
+  }
+
+  // Each in the layout of its own input, or empty where it is not needed.
+  std::tuple<Tensor, Tensor> results(const Tensor& a, const Tensor& b) const {
+    return {grad_anchor ? as_maps(*grad_anchor, map_layout(a)) : nothing_like(a),
+            grad_others ? as_maps(*grad_others, map_layout(b)) : nothing_like(b)};
+  }
+};
 
 }  // namespace dfops::cosine

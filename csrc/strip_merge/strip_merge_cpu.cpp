@@ -17,18 +17,16 @@ void each_slab(const Strips& strips, const F& f) {
 }
 
 Tensor strip_merge_cpu(std::vector<Tensor> parts, int64_t size, int64_t axis) {
-  const std::vector<Tensor> ps = parts_in_layout(parts, size, axis);
-  const ClipLayout layout = clip_layout(parts[0]);
-  const auto sizes = with_length(sizes_of(parts[0]), axis, size);
-  Tensor out = empty_clip(parts[0], sizes, layout, parts[0].scalar_type());
+  const ForwardCall call(parts, size, axis);
+  const Tensor& out = call.out;
   if (out.numel() == 0) return out;
-  const Strips strips = clip_strips(sizes, layout, axis);
+  const Strips strips = clip_strips(call.sizes, call.layout, axis);
   std::vector<int64_t> lengths;
-  for (const Tensor& part : ps) lengths.push_back(part.size(axis));
+  for (const Tensor& part : parts) lengths.push_back(part.size(axis));
   const std::vector<int64_t> source = sources(lengths, size);
-  dispatch(out, "strip_merge", [&](auto zero) {
+  dispatch(out, [&](auto zero) {
     using scalar_t = decltype(zero);
-    const auto pointers = pointers_to<scalar_t>(ps, axis);
+    const auto pointers = pointers_to<scalar_t>(call.parts, axis);
     each_slab(strips, [&](int64_t begin, int64_t end) {
       forward_range(mutable_data<scalar_t>(out), pointers, strips, source.data(), begin, end);
     });
@@ -37,19 +35,17 @@ Tensor strip_merge_cpu(std::vector<Tensor> parts, int64_t size, int64_t axis) {
 }
 
 std::vector<Tensor> strip_merge_backward_cpu(const Tensor& grad, std::vector<int64_t> lengths, int64_t axis) {
-  std::vector<Tensor> grads = new_gradients(grad, lengths, axis);
-  const ClipLayout layout = clip_layout(grad);
-  const Tensor g = as_clip(grad, layout);
-  const Strips strips = clip_strips(sizes_of(grad), layout, axis);
-  if (strips.positions() == 0) return grads;
-  dispatch(grad, "strip_merge_backward", [&](auto zero) {
+  const BackwardCall call(grad, lengths, axis);
+  const Strips strips = clip_strips(sizes_of(grad), call.layout, axis);
+  if (strips.positions() == 0) return call.grads;
+  dispatch(grad, [&](auto zero) {
     using scalar_t = decltype(zero);
-    const auto pointers = mutable_pointers_to<scalar_t>(grads, axis);
+    const auto pointers = mutable_pointers_to<scalar_t>(call.grads, axis);
     each_slab(strips, [&](int64_t begin, int64_t end) {
-      backward_range(pointers, data<scalar_t>(g), strips, begin, end);
+      backward_range(pointers, data<scalar_t>(call.grad), strips, begin, end);
     });
   });
-  return grads;
+  return call.grads;
 }
 
 }  // namespace

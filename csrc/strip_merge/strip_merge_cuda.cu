@@ -14,20 +14,18 @@ bool packs(const Strips& strips, const Tensor& one, const std::vector<Tensor>& o
 }
 
 Tensor strip_merge_cuda(std::vector<Tensor> parts, int64_t size, int64_t axis) {
-  const std::vector<Tensor> ps = parts_in_layout(parts, size, axis);
-  const torch::stable::accelerator::DeviceGuard guard(parts[0].get_device_index());
-  const ClipLayout layout = clip_layout(parts[0]);
-  const auto sizes = with_length(sizes_of(parts[0]), axis, size);
-  Tensor out = empty_clip(parts[0], sizes, layout, parts[0].scalar_type());
+  const ForwardCall call(parts, size, axis);
+  const Tensor& out = call.out;
+  const torch::stable::accelerator::DeviceGuard guard(out.get_device_index());
   if (out.numel() == 0) return out;
-  const Strips strips = clip_strips(sizes, layout, axis);
+  const Strips strips = clip_strips(call.sizes, call.layout, axis);
   const Tiles tiles(strips, kTileElements);
-  dispatch(out, "strip_merge", [&](auto zero) {
+  dispatch(out, [&](auto zero) {
     using scalar_t = decltype(zero);
     constexpr int kPack = 16 / sizeof(scalar_t);
-    const auto pointers = pointers_to<scalar_t>(ps, axis);
+    const auto pointers = pointers_to<scalar_t>(call.parts, axis);
     const int64_t blocks = min64(tiles.count, 1 << 16);
-    if (packs<scalar_t>(strips, out, ps))
+    if (packs<scalar_t>(strips, out, call.parts))
       launch(out, blocks, kThreads, 0,
              ForwardBody<scalar_t, kPack>{mutable_data<scalar_t>(out), pointers, strips, tiles});
     else
@@ -37,24 +35,23 @@ Tensor strip_merge_cuda(std::vector<Tensor> parts, int64_t size, int64_t axis) {
 }
 
 std::vector<Tensor> strip_merge_backward_cuda(const Tensor& grad, std::vector<int64_t> lengths, int64_t axis) {
+  const BackwardCall call(grad, lengths, axis);
   const torch::stable::accelerator::DeviceGuard guard(grad.get_device_index());
-  std::vector<Tensor> grads = new_gradients(grad, lengths, axis);
-  const ClipLayout layout = clip_layout(grad);
-  const Tensor g = as_clip(grad, layout);
-  const Strips strips = clip_strips(sizes_of(grad), layout, axis);
-  if (strips.positions() == 0) return grads;
+  const Strips strips = clip_strips(sizes_of(grad), call.layout, axis);
+  if (strips.positions() == 0) return call.grads;
   const Tiles tiles(strips, kTileElements);
-  dispatch(grad, "strip_merge_backward", [&](auto zero) {
+  dispatch(grad, [&](auto zero) {
     using scalar_t = decltype(zero);
     constexpr int kPack = 16 / sizeof(scalar_t);
-    const auto pointers = mutable_pointers_to<scalar_t>(grads, axis);
+    const auto pointers = mutable_pointers_to<scalar_t>(call.grads, axis);
+    const scalar_t* from = data<scalar_t>(call.grad);
     const int64_t blocks = min64(tiles.count, 1 << 16);
-    if (packs<scalar_t>(strips, g, grads))
-      launch(grad, blocks, kThreads, 0, BackwardBody<scalar_t, kPack>{pointers, data<scalar_t>(g), strips, tiles});
+    if (packs<scalar_t>(strips, call.grad, call.grads))
+      launch(grad, blocks, kThreads, 0, BackwardBody<scalar_t, kPack>{pointers, from, strips, tiles});
     else
-      launch(grad, blocks, kThreads, 0, BackwardBody<scalar_t, 1>{pointers, data<scalar_t>(g), strips, tiles});
+      launch(grad, blocks, kThreads, 0, BackwardBody<scalar_t, 1>{pointers, from, strips, tiles});
   });
-  return grads;
+  return call.grads;
 }
 
 }  // namespace

@@ -1,40 +1,78 @@
 // What both host functions do before their loops: checks that keep reads inside the tensors, and allocation.
 #pragma once
 
+#include <limits>
+
 #include "common/clip_strips.h"
 #include "strip_merge/strip_merge.h"
 
 namespace dfops::merge {
 
-// The parts in the layout of the first one.
-inline std::vector<Tensor> parts_in_layout(const std::vector<Tensor>& parts, int64_t size, int64_t axis) {
-  STD_TORCH_CHECK(!parts.empty() && parts.size() <= kMostParts, "strip_merge takes 1 to 8 parts, got ", parts.size());
-  STD_TORCH_CHECK(size >= 0, "size must not be negative, got ", size);
-  check_clip_axis(parts[0], axis);
-  const ClipLayout layout = clip_layout(parts[0]);
-  std::vector<Tensor> result;
-  for (const Tensor& part : parts) {
-    STD_TORCH_CHECK(part.dim() == 5 && part.scalar_type() == parts[0].scalar_type() &&
-                        with_length(sizes_of(part), axis, 0) == with_length(sizes_of(parts[0]), axis, 0),
-                    "parts must agree in dtype and in every axis but the merged one");
-    STD_TORCH_CHECK(size == 0 || part.size(axis) > 0, "a part is empty");
-    result.push_back(as_clip(part, layout));
-  }
-  return result;
+// Products of a position and a size have to fit into 64 bits.
+inline void check_length(const char* name, int64_t length) {
+  STD_TORCH_CHECK(length >= 0 && length <= std::numeric_limits<int32_t>::max(), name,
+                  " must not be negative, nor above 2^31 - 1, got ", length);
 }
 
-inline std::vector<Tensor> new_gradients(const Tensor& grad, const std::vector<int64_t>& lengths, int64_t axis) {
-  STD_TORCH_CHECK(!lengths.empty() && lengths.size() <= kMostParts, "strip_merge takes 1 to 8 parts, got ",
-                  lengths.size());
-  check_clip_axis(grad, axis);
-  std::vector<Tensor> result;
-  for (const int64_t length : lengths) {
-    STD_TORCH_CHECK(length >= 0 && (length > 0 || grad.size(axis) == 0), "a part is empty");
-    const auto sizes = with_length(sizes_of(grad), axis, length);
-    result.push_back(empty_clip(grad, sizes, clip_layout(grad), grad.scalar_type()));
-  }
-  return result;
+inline void check_count(const char* name, size_t count) {
+  STD_TORCH_CHECK(count > 0 && count <= kMostParts, name, " must hold 1 to ", kMostParts, " entries, got ", count);
 }
+
+// The parts are brought to the layout of the first one.
+struct ForwardCall {
+  ClipLayout layout;
+  std::vector<int64_t> sizes;
+  std::vector<Tensor> parts;
+  Tensor out;
+
+  ForwardCall(const std::vector<Tensor>& all, int64_t size, int64_t axis)
+      : layout(checked(all, size, axis)),
+        sizes(with_size(sizes_of(all[0]), axis, size)),
+        out(empty_clip(all[0], sizes, layout, all[0].scalar_type())) {
+    for (const Tensor& part : all) parts.push_back(as_clip(part, layout));
+  }
+
+ private:
+  static ClipLayout checked(const std::vector<Tensor>& all, int64_t size, int64_t axis) {
+    check_count("parts", all.size());
+    check_length("size", size);
+    check_clip_axis("parts[0]", all[0], axis);
+    for (size_t i = 0; i < all.size(); ++i) {
+      const std::string name = "parts[" + std::to_string(i) + "]";
+      check_axes(name, all[i], "(B, T, C, H, W)");
+      check_sizes(name, all[i], "(B, T, C, H, W) and, but for the merged axis,",
+                  with_size(sizes_of(all[0]), axis, all[i].size(axis)));
+      check_kind(name, all[i], "parts[0]", all[0]);
+      check_length("the length of a part", all[i].size(axis));
+      STD_TORCH_CHECK(size == 0 || all[i].size(axis) > 0, name, " must not be empty along the merged axis");
+    }
+    return clip_layout(all[0]);
+  }
+};
+
+struct BackwardCall {
+  ClipLayout layout;
+  Tensor grad;
+  std::vector<Tensor> grads;
+
+  BackwardCall(const Tensor& all, const std::vector<int64_t>& lengths, int64_t axis)
+      : layout(checked(all, lengths, axis)), grad(as_clip(all, layout)) {
+    for (const int64_t length : lengths)
+      grads.push_back(empty_clip(all, with_size(sizes_of(all), axis, length), layout, all.scalar_type()));
+  }
+
+ private:
+  static ClipLayout checked(const Tensor& grad, const std::vector<int64_t>& lengths, int64_t axis) {
+    check_clip_axis("grad", grad, axis);
+    check_count("lengths", lengths.size());
+    check_length("the length of grad", grad.size(axis));
+    for (const int64_t length : lengths) {
+      check_length("lengths", length);
+      STD_TORCH_CHECK(length > 0 || grad.size(axis) == 0, "lengths must be positive, got ", length);
+    }
+    return clip_layout(grad);
+  }
+};
 
 template <class scalar_t>
 Parts<const scalar_t> pointers_to(const std::vector<Tensor>& tensors, int64_t axis) {

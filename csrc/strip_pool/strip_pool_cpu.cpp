@@ -10,73 +10,59 @@ constexpr int64_t kGrain = 32768;
 
 std::vector<Tensor> strip_pool_cpu(const Tensor& x, const std::optional<Tensor>& weight, int64_t axis,
                                    std::vector<int64_t> scales) {
-  const Filters filters = filters_of(x, weight, axis, scales);
-  const ClipLayout layout = clip_layout(x);
-  const Strips strips = clip_strips(sizes_of(x), layout, axis);
-  const Tensor xs = as_clip(x, layout);
-  std::vector<Tensor> out = new_outputs(x, layout, axis, filters);
-  if (x.numel() == 0) return out;
-  dispatch(x, "strip_pool", [&](auto zero) {
+  const ForwardCall call(x, weight, axis, scales);
+  if (x.numel() == 0) return call.out;
+  const Strips& strips = call.strips;
+  dispatch(x, [&](auto zero) {
     using scalar_t = decltype(zero);
     const Slabs slabs(strips);
     std::vector<acc_type<scalar_t>> arranged;
-    if (weight)
-      arranged =
-          arrange_weight(data<scalar_t>(torch::stable::contiguous(*weight)), filters, strips.channels, slabs, false);
+    if (weight) arranged = arrange_weight(call.weight_data<scalar_t>(), call.filters, strips.channels, slabs, false);
     std::vector<scalar_t*> pointers;
-    for (const Tensor& tensor : out) pointers.push_back(mutable_data<scalar_t>(tensor));
+    for (const Tensor& tensor : call.out) pointers.push_back(mutable_data<scalar_t>(tensor));
     torch::stable::parallel_for(
         0, strips.outer * slabs.per_outer, ceil_div(kGrain, slabs.width * strips.length),
         [&](int64_t begin, int64_t end) {
-          forward_range(pointers.data(), data<scalar_t>(xs), arranged.data(), filters, strips, slabs, begin, end);
+          forward_range(pointers.data(), data<scalar_t>(call.x), arranged.data(), call.filters, strips, slabs, begin,
+                        end);
         });
   });
-  return out;
+  return call.out;
 }
 
 std::tuple<Tensor, Tensor> strip_pool_backward_cpu(std::vector<Tensor> grads, const Tensor& x,
                                                    const std::optional<Tensor>& weight, int64_t axis,
                                                    std::vector<int64_t> scales, bool need_x, bool need_weight) {
-  const Filters filters = filters_of(x, weight, axis, scales);
-  const ClipLayout layout = clip_layout(x);
-  const Strips strips = clip_strips(sizes_of(x), layout, axis);
-  const std::vector<Tensor> gs = gradients_in_layout(grads, x, layout, axis, filters);
-  const Tensor xs = need_weight ? as_clip(x, layout) : x;
-  Tensor grad_x = need_x ? empty_clip(x, sizes_of(x), layout, x.scalar_type()) : torch::stable::new_empty(x, {0});
-  Tensor grad_weight = need_weight && weight ? torch::stable::new_empty(*weight, sizes_of(*weight))
-                                             : torch::stable::new_empty(x, {0});
-  need_weight = need_weight && weight && weight->numel() > 0;
-  if (x.numel() == 0) {
-    if (need_weight) torch::stable::zero_(grad_weight);
-    return {grad_x, grad_weight};
-  }
-  dispatch(x, "strip_pool_backward", [&](auto zero) {
+  const BackwardCall call(grads, x, weight, axis, scales, need_x, need_weight);
+  if (x.numel() == 0) return call.results();
+  const Strips& strips = call.strips;
+  dispatch(x, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
     const Slabs slabs(strips);
     std::vector<acc_t> flipped;
-    if (weight)
-      flipped =
-          arrange_weight(data<scalar_t>(torch::stable::contiguous(*weight)), filters, strips.channels, slabs, true);
+    if (weight) flipped = arrange_weight(call.weight_data<scalar_t>(), call.filters, strips.channels, slabs, true);
     std::vector<const scalar_t*> pointers;
-    for (const Tensor& tensor : gs) pointers.push_back(data<scalar_t>(tensor));
+    for (const Tensor& tensor : call.grads) pointers.push_back(data<scalar_t>(tensor));
     // chunks are of one size whatever the number of threads, so the sums for the weight always have the same order;
     // they are large enough for their partial sums to be small beside the data
-    const int64_t count = strips.outer * slabs.per_outer, shares = need_weight ? int64_t(flipped.size()) : 0;
+    const int64_t count = strips.outer * slabs.per_outer, shares = call.need_weight ? int64_t(flipped.size()) : 0;
     const int64_t elements = kGrain * 2 > 8 * shares ? kGrain * 2 : 8 * shares;
     const int64_t chunk = ceil_div(count, min64(128, ceil_div(x.numel(), elements)));
     const int64_t chunks = ceil_div(count, chunk);
     std::vector<acc_t> partial(chunks * shares);
     torch::stable::parallel_for(0, chunks, 1, [&](int64_t begin, int64_t end) {
       for (int64_t i = begin; i < end; ++i)
-        backward_range(need_x ? mutable_data<scalar_t>(grad_x) : nullptr,
-                       need_weight ? partial.data() + i * shares : nullptr, pointers.data(), data<scalar_t>(xs),
-                       flipped.data(), filters, strips, slabs, i * chunk, min64(count, (i + 1) * chunk));
+        backward_range(need_x ? mutable_data<scalar_t>(call.grad_x) : nullptr,
+                       call.need_weight ? partial.data() + i * shares : nullptr, pointers.data(),
+                       data<scalar_t>(call.x), flipped.data(), call.filters, strips, slabs, i * chunk,
+                       min64(count, (i + 1) * chunk));
     });
-    if (need_weight)
-      add_shares(mutable_data<scalar_t>(grad_weight), partial.data(), chunks, filters, strips.channels, slabs);
+    if (call.need_weight)
+      add_shares(mutable_data<scalar_t>(call.grad_weight), partial.data(), chunks, call.filters, strips.channels,
+                 slabs);
   });
-  return {grad_x, grad_weight};
+  return call.results();
 }
 
 }  // namespace

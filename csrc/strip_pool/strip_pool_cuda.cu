@@ -1,3 +1,4 @@
+#include <limits>
 #include <tuple>
 
 #include "common/launch.cuh"
@@ -8,8 +9,6 @@ namespace dfops::strip {
 namespace {
 
 constexpr int kThreads = 256;
-// What every architecture we build for grants a block.
-constexpr int64_t kMostSharedBytes = 96 * 1024;
 // Tiles are made smaller until several blocks fit a multiprocessor, but no smaller than a memory sector.
 constexpr int64_t kWantedSharedBytes = 40 * 1024, kWidestTile = 256, kNarrowestTile = 8;
 
@@ -26,13 +25,17 @@ struct Chosen {
 };
 
 template <class BytesOf>
-Chosen choose(const Strips& strips, const Filters& f, BytesOf bytes_of) {
+Chosen choose(const Call& call, BytesOf bytes_of) {
+  const Strips& strips = call.strips;
+  const Filters& f = call.filters;
   const int64_t narrowest = strips.inner == 1 ? 1 : kNarrowestTile;
   for (int64_t positions = kWidestTile;; positions /= 2) {
     const Plan plan = make_plan(strips, f.directions, f.scales, f.taps, f.scale, f.weighted, positions);
     const int64_t bytes = bytes_of(plan);
-    if (bytes <= kWantedSharedBytes) return {plan, bytes, true};
-    if (positions <= narrowest) return {plan, bytes, bytes <= kMostSharedBytes};
+    // a block numbers the elements of its tile in 32 bits
+    const bool countable = plan.lanes * plan.groups * strips.length <= std::numeric_limits<int32_t>::max();
+    if (bytes <= kWantedSharedBytes && countable) return {plan, bytes, true};
+    if (positions <= narrowest) return {plan, bytes, bytes <= kMostSharedBytes && countable};
   }
 }
 
@@ -57,29 +60,23 @@ void launch_direct_forward(const Plan& plan, const std::vector<Tensor>& out, con
 
 std::vector<Tensor> strip_pool_cuda(const Tensor& x, const std::optional<Tensor>& weight, int64_t axis,
                                     std::vector<int64_t> scales) {
+  const ForwardCall call(x, weight, axis, scales);
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  const Filters filters = filters_of(x, weight, axis, scales);
-  check_limits(filters);
-  const ClipLayout layout = clip_layout(x);
-  const Strips strips = clip_strips(sizes_of(x), layout, axis);
-  const Tensor xs = as_clip(x, layout);
-  std::vector<Tensor> out = new_outputs(x, layout, axis, filters);
-  if (x.numel() == 0) return out;
-  const Tensor w = weight ? torch::stable::contiguous(*weight) : x;
-  dispatch(x, "strip_pool", [&](auto zero) {
+  check_limits(call.filters);
+  if (x.numel() == 0) return call.out;
+  dispatch(x, [&](auto zero) {
     using scalar_t = decltype(zero);
     constexpr int kPack = kPackOf<scalar_t>;
-    const scalar_t* taps = weight ? data<scalar_t>(w) : nullptr;
-    const Chosen chosen =
-        choose(strips, filters, [](const Plan& p) { return forward_shared_bytes(p, sizeof(acc_type<scalar_t>)); });
+    const scalar_t* taps = call.weight_data<scalar_t>();
+    const Chosen chosen = choose(call, [](const Plan& p) { return forward_shared_bytes(p, sizeof(acc_type<scalar_t>)); });
     if (!chosen.tiled)
-      launch_direct_forward(chosen.plan, out, xs, taps);
-    else if (chosen.plan.packs(kPack) && aligned(out) && aligned(xs))
-      launch_forward<scalar_t, kPack>(chosen, out, xs, taps);
+      launch_direct_forward(chosen.plan, call.out, call.x, taps);
+    else if (chosen.plan.packs(kPack) && aligned(call.out) && aligned(call.x))
+      launch_forward<scalar_t, kPack>(chosen, call.out, call.x, taps);
     else
-      launch_forward<scalar_t, 1>(chosen, out, xs, taps);
+      launch_forward<scalar_t, 1>(chosen, call.out, call.x, taps);
   });
-  return out;
+  return call.out;
 }
 
 template <class scalar_t, int kPack>
@@ -126,39 +123,26 @@ void launch_direct_backward(const Plan& plan, const Tensor* grad_x, const Tensor
 std::tuple<Tensor, Tensor> strip_pool_backward_cuda(std::vector<Tensor> grads, const Tensor& x,
                                                     const std::optional<Tensor>& weight, int64_t axis,
                                                     std::vector<int64_t> scales, bool need_x, bool need_weight) {
+  const BackwardCall call(grads, x, weight, axis, scales, need_x, need_weight);
   const torch::stable::accelerator::DeviceGuard guard(x.get_device_index());
-  const Filters filters = filters_of(x, weight, axis, scales);
-  check_limits(filters);
-  const ClipLayout layout = clip_layout(x);
-  const Strips strips = clip_strips(sizes_of(x), layout, axis);
-  const std::vector<Tensor> gs = gradients_in_layout(grads, x, layout, axis, filters);
-  const Tensor xs = need_weight ? as_clip(x, layout) : x;
-  Tensor grad_x = need_x ? empty_clip(x, sizes_of(x), layout, x.scalar_type()) : torch::stable::new_empty(x, {0});
-  Tensor grad_weight = need_weight && weight ? torch::stable::new_empty(*weight, sizes_of(*weight))
-                                             : torch::stable::new_empty(x, {0});
-  need_weight = need_weight && weight && weight->numel() > 0;
-  if (x.numel() == 0) {
-    if (need_weight) torch::stable::zero_(grad_weight);
-    return {grad_x, grad_weight};
-  }
-  if (!need_x && !need_weight) return {grad_x, grad_weight};
-  const Tensor w = weight ? torch::stable::contiguous(*weight) : x;
-  const Tensor *to_x = need_x ? &grad_x : nullptr, *to_weight = need_weight ? &grad_weight : nullptr;
-  dispatch(x, "strip_pool_backward", [&](auto zero) {
+  check_limits(call.filters);
+  if (x.numel() == 0 || (!need_x && !call.need_weight)) return call.results();
+  const Tensor *to_x = need_x ? &call.grad_x : nullptr, *to_weight = call.need_weight ? &call.grad_weight : nullptr;
+  dispatch(x, [&](auto zero) {
     using scalar_t = decltype(zero);
     constexpr int kPack = kPackOf<scalar_t>;
-    const scalar_t* taps = weight ? data<scalar_t>(w) : nullptr;
+    const scalar_t* taps = call.weight_data<scalar_t>();
     const Chosen chosen =
-        choose(strips, filters, [](const Plan& p) { return backward_shared_bytes(p, sizeof(acc_type<scalar_t>)); });
+        choose(call, [](const Plan& p) { return backward_shared_bytes(p, sizeof(acc_type<scalar_t>)); });
     // fresh allocations are aligned; the inputs decide
     if (!chosen.tiled)
-      launch_direct_backward(chosen.plan, to_x, to_weight, gs, xs, taps);
-    else if (chosen.plan.packs(kPack) && aligned(gs) && aligned(xs))
-      launch_backward<scalar_t, kPack>(chosen, to_x, to_weight, gs, xs, taps);
+      launch_direct_backward(chosen.plan, to_x, to_weight, call.grads, call.x, taps);
+    else if (chosen.plan.packs(kPack) && aligned(call.grads) && aligned(call.x))
+      launch_backward<scalar_t, kPack>(chosen, to_x, to_weight, call.grads, call.x, taps);
     else
-      launch_backward<scalar_t, 1>(chosen, to_x, to_weight, gs, xs, taps);
+      launch_backward<scalar_t, 1>(chosen, to_x, to_weight, call.grads, call.x, taps);
   });
-  return {grad_x, grad_weight};
+  return call.results();
 }
 
 }  // namespace
