@@ -7,8 +7,10 @@
 #include <torch/csrc/stable/macros.h>
 
 #include <algorithm>
+#include <limits>
 #include <vector>
 
+#include "common/blocks.h"
 #include "common/portable.h"
 #include "common/tensor.h"
 
@@ -121,6 +123,10 @@ __global__ void block_kernel(Body body) {
 template <class Body>
 void launch(const Tensor& on, int64_t blocks, int threads, int64_t shared_bytes, const Body& body) {
   if (blocks == 0) return;
+  STD_TORCH_CHECK(blocks <= std::numeric_limits<int32_t>::max(), "a launch takes 2^31 - 1 blocks, this one needs ",
+                  blocks, ": split the batch");
+  STD_TORCH_CHECK(shared_bytes <= kMostSharedBytes, "a block takes ", kMostSharedBytes,
+                  " bytes of shared memory, this one needs ", shared_bytes);
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(on.get_device_index(), &stream));
   if (shared_bytes > 48 * 1024)

@@ -53,7 +53,8 @@ inline Plan make_plan(const Strips& strips, int64_t directions, int64_t scales, 
                       bool weighted, int64_t positions) {
   Plan p{strips, directions, scales, taps, weighted, {}, {}, 0, 0, 0, 0, 0, 0, 0};
   for (int64_t s = 0; s < scales; ++s) {
-    p.scale[s] = scale[s];
+    // any scale beyond the length gives no rows; kernels keep it in 32 bits
+    p.scale[s] = min64(scale[s], strips.length + 1);
     p.rows[s] = strips.length / scale[s];
     p.all_rows += p.rows[s];
     p.mean_rows += scale[s] == 1 ? 0 : p.rows[s];

@@ -78,6 +78,7 @@ calls = {
 }
 # more than one slab of positions, in both layouts
 wide = {"shape": (1, 3, 8, 20, 20), "scales": [1, 2, 4], "directions": 2, "taps": 3, "tile": 32, "seed": 1}
+vast = {"shape": (1, 3, 2, 4, 5), "scales": [2**32, 2], "directions": 2, "taps": 3, "tile": 4, "seed": 3}
 long = {"shape": (1, 2, 4, 3, 300), "scales": [3, 1], "directions": 1, "taps": 5, "tile": 4, "seed": 2}
 
 
@@ -96,6 +97,8 @@ def draw(dtype, shape, axis, scales, directions, taps, seed):
 @example(**wide, axis="T", channels_last=True)
 @example(**wide, axis="H", channels_last=True)
 @example(**long, axis="W", channels_last=False)
+@example(**vast, axis="H", channels_last=False)
+@example(**vast | {"directions": 0}, axis="T", channels_last=True)
 def test_forward(kernels, dtype, shape, axis, channels_last, scales, directions, taps, tile, seed):
     x, weight, _ = draw(dtype, shape, axis, scales, directions, taps, seed)
     want = expected(x.astype(np.float64), weight, axis, scales)
@@ -118,6 +121,8 @@ def test_forward(kernels, dtype, shape, axis, channels_last, scales, directions,
 @example(**wide, axis="T", channels_last=True)
 @example(**wide, axis="H", channels_last=True)
 @example(**long, axis="W", channels_last=False)
+@example(**vast, axis="H", channels_last=False)
+@example(**vast | {"directions": 0}, axis="T", channels_last=True)
 def test_backward(kernels, dtype, shape, axis, channels_last, scales, directions, taps, tile, seed):
     x, weight, grads = draw(dtype, shape, axis, scales, directions, taps, seed)
     double = None if weight is None else weight.astype(np.float64)
