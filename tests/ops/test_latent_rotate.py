@@ -200,7 +200,9 @@ def test_angles_that_are_no_numbers_read_what_grid_sample_reads(device, mode, pa
     x, _ = arguments((2, 3, 8, 8), device=device)
     angle = torch.tensor([float("nan"), float("inf")], device=device)
     options = {"mode": mode, "padding_mode": padding}
-    assert_matches(dfops.latent_rotate(x, angle, **options), reference.latent_rotate(x, angle, **options))
+    # of torch's two grid_sample the CPU's: the one for CUDA puts what is not finite outside of the map, which gives 0
+    expected = reference.latent_rotate(x.cpu(), angle.cpu(), **options).to(device)
+    assert_matches(dfops.latent_rotate(x, angle, **options), expected)
 
 
 @pytest.mark.parametrize("device", DEVICES)
