@@ -14,7 +14,8 @@ from pathlib import Path
 import torch
 from setuptools import setup
 
-DEFAULT_ARCHITECTURES = "8.0;9.0;10.0;12.0+PTX"
+# Machine code from Turing on; a GPU of a generation between these, or after, compiles the newest PTX before it.
+DEFAULT_ARCHITECTURES = "7.5;8.0;9.0;10.0+PTX;12.0+PTX"
 # 2.10, the oldest torch whose stable ABI has all the calls we make
 TARGET = "-DTORCH_TARGET_VERSION=0x020a000000000000"
 
@@ -80,6 +81,13 @@ class Build(BuildExtension):
         (package / "_build.json").write_text(json.dumps(facts, indent=1) + "\n")
 
 
+def compression(root: str) -> list[str]:
+    """Flags for a small fat binary; drivers that CUDA 12 still supports cannot read what CUDA 13 makes best."""
+    options = subprocess.run([f"{root}/bin/nvcc", "--help"], capture_output=True, text=True, check=True).stdout
+    thirteen = int(str(torch.version.cuda).split(".")[0]) >= 13
+    return ["--compress-mode=size"] if thirteen and "--compress-mode" in options else ["-Xfatbin", "-compress-all"]
+
+
 def sources(pattern: str) -> list[str]:
     return sorted(str(path) for path in Path("csrc").rglob(pattern))
 
@@ -114,7 +122,14 @@ if cuda_root is not None:
             include_dirs=include_dirs,
             extra_compile_args={
                 "cxx": [*cpp_flags, "-DUSE_CUDA"],
-                "nvcc": ["-O3", "-std=c++17", "-DUSE_CUDA", "--expt-relaxed-constexpr", TARGET],
+                "nvcc": [
+                    "-O3",
+                    "-std=c++17",
+                    "-DUSE_CUDA",
+                    "--expt-relaxed-constexpr",
+                    TARGET,
+                    *compression(cuda_root),
+                ],
             },
             extra_link_args=["-s"],
             py_limited_api=True,
