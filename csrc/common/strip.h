@@ -21,6 +21,15 @@ struct Strips {
   DFOPS_HD bool channels_fastest() const { return run == 1 && inner % channels == 0; }
 };
 
+// Directions, scales and taps; without a weight there is one direction, and the means are the result.
+struct Filters {
+  int64_t directions, scales, taps;
+  const int64_t* scale;
+  bool weighted;
+
+  DFOPS_HD int64_t outputs() const { return directions * scales; }
+};
+
 // `axis` is a dimension of (B, T, C, H, W): 1, 3 or 4.
 inline Strips strips_of(int64_t b, int64_t t, int64_t c, int64_t h, int64_t w, bool channels_last, int64_t axis) {
   if (channels_last) {

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <type_traits>
 #include <vector>
 
 #include "common/portable.h"
@@ -23,19 +24,15 @@ namespace dfops {
 using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
-inline ScalarType accumulate_type(ScalarType type) {
-  return type == ScalarType::Double ? ScalarType::Double : ScalarType::Float;
-}
-
 inline bool is_floating(ScalarType type) {
   return type == ScalarType::Double || type == ScalarType::Float || type == ScalarType::BFloat16 ||
          type == ScalarType::Half;
 }
 
-// Calls f with a value whose type is the element type: `[&](auto zero) { using scalar_t = decltype(zero); ... }`.
+// Calls f with a value of the element type: `[&](auto zero) { using scalar_t = decltype(zero); ... }`.
 template <class F>
-void dispatch(const Tensor& tensor, const F& f) {
-  switch (tensor.scalar_type()) {
+void dispatch(ScalarType type, const F& f) {
+  switch (type) {
     case ScalarType::Double:
       return f(double(0));
     case ScalarType::Float:
@@ -45,8 +42,24 @@ void dispatch(const Tensor& tensor, const F& f) {
     case ScalarType::BFloat16:
       return f(torch::headeronly::BFloat16(0.0f));
     default:
-      STD_TORCH_CHECK(false, "no kernel for the dtype ", tensor.scalar_type());
+      STD_TORCH_CHECK(false, "no kernel for the dtype ", type);
   }
+}
+
+template <class F>
+void dispatch(const Tensor& tensor, const F& f) {
+  dispatch(tensor.scalar_type(), f);
+}
+
+// acc_type of an element type, for allocation.
+inline ScalarType accumulate_type(ScalarType type) {
+  ScalarType result = type;
+  dispatch(type, [&](auto zero) {
+    using acc_t = acc_type<decltype(zero)>;
+    static_assert(std::is_same_v<acc_t, float> || std::is_same_v<acc_t, double>);
+    result = std::is_same_v<acc_t, double> ? ScalarType::Double : ScalarType::Float;
+  });
+  return result;
 }
 
 template <class scalar_t>

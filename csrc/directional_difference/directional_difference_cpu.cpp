@@ -1,6 +1,7 @@
 #include <tuple>
 
 #include "directional_difference/directional_difference_host.h"
+#include "directional_difference/directional_difference_loops.h"
 
 namespace dfops::directional {
 namespace {

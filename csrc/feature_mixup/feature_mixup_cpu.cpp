@@ -1,5 +1,5 @@
-#include "feature_mixup/feature_mixup.h"
 #include "feature_mixup/feature_mixup_host.h"
+#include "feature_mixup/feature_mixup_loops.h"
 
 namespace dfops::mixup {
 namespace {

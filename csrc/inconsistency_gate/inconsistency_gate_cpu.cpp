@@ -1,6 +1,7 @@
 #include <tuple>
 
 #include "inconsistency_gate/inconsistency_gate_host.h"
+#include "inconsistency_gate/inconsistency_gate_loops.h"
 
 namespace dfops::gate {
 namespace {

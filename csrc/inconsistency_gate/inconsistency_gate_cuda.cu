@@ -1,6 +1,7 @@
 #include <tuple>
 
 #include "common/launch.cuh"
+#include "inconsistency_gate/inconsistency_gate_blocks.h"
 #include "inconsistency_gate/inconsistency_gate_host.h"
 
 namespace dfops::gate {

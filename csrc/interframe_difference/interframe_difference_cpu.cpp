@@ -1,9 +1,8 @@
-#include "interframe_difference/interframe_difference_cpu.h"
-
 #include <memory>
 #include <tuple>
 
 #include "interframe_difference/interframe_difference_host.h"
+#include "interframe_difference/interframe_difference_loops.h"
 
 namespace dfops::difference {
 namespace {

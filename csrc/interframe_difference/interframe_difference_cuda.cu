@@ -2,6 +2,7 @@
 #include <tuple>
 
 #include "common/launch.cuh"
+#include "interframe_difference/interframe_difference_blocks.h"
 #include "interframe_difference/interframe_difference_host.h"
 
 namespace dfops::difference {

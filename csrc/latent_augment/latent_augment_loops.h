@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "common/gather.h"
-#include "feature_mixup/feature_mixup.h"
+#include "feature_mixup/feature_mixup_loops.h"
 #include "latent_augment/latent_augment.h"
 
 namespace dfops::augment {

@@ -1,4 +1,5 @@
 #include "latent_rotate/latent_rotate_host.h"
+#include "latent_rotate/latent_rotate_loops.h"
 
 namespace dfops::rotate {
 namespace {

@@ -1,4 +1,5 @@
 #include "paired_cosine/paired_cosine_host.h"
+#include "paired_cosine/paired_cosine_loops.h"
 
 namespace dfops::cosine {
 namespace {

@@ -1,4 +1,5 @@
 #include "common/launch.cuh"
+#include "paired_cosine/paired_cosine_blocks.h"
 #include "paired_cosine/paired_cosine_host.h"
 
 namespace dfops::cosine {

@@ -1,4 +1,5 @@
 #include "strip_merge/strip_merge_host.h"
+#include "strip_merge/strip_merge_loops.h"
 
 namespace dfops::merge {
 namespace {

@@ -1,4 +1,5 @@
 #include "common/launch.cuh"
+#include "strip_merge/strip_merge_blocks.h"
 #include "strip_merge/strip_merge_host.h"
 
 namespace dfops::merge {

@@ -1,6 +1,7 @@
 #include <tuple>
 
 #include "strip_pool/strip_pool_host.h"
+#include "strip_pool/strip_pool_loops.h"
 
 namespace dfops::strip {
 namespace {

@@ -4,7 +4,6 @@
 #include <tuple>
 
 #include "common/clip_strips.h"
-#include "strip_pool/strip_pool.h"
 
 namespace dfops::strip {
 

@@ -1,7 +1,7 @@
 #include <pybind11/stl.h>
 
-#include "directional_difference/directional_difference.h"
 #include "directional_difference/directional_difference_blocks.h"
+#include "directional_difference/directional_difference_loops.h"
 #include "host_block.h"
 
 namespace dfops::directional {

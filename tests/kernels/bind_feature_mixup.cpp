@@ -1,5 +1,5 @@
-#include "feature_mixup/feature_mixup.h"
 #include "feature_mixup/feature_mixup_blocks.h"
+#include "feature_mixup/feature_mixup_loops.h"
 #include "host_block.h"
 
 namespace dfops::mixup {

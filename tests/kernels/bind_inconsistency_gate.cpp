@@ -1,5 +1,6 @@
 #include "host_block.h"
-#include "inconsistency_gate/inconsistency_gate.h"
+#include "inconsistency_gate/inconsistency_gate_blocks.h"
+#include "inconsistency_gate/inconsistency_gate_loops.h"
 
 namespace dfops::gate {
 namespace {

@@ -1,5 +1,6 @@
 #include "host_block.h"
-#include "interframe_difference/interframe_difference_cpu.h"
+#include "interframe_difference/interframe_difference_blocks.h"
+#include "interframe_difference/interframe_difference_loops.h"
 
 namespace dfops::difference {
 namespace {

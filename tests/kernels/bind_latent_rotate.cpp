@@ -1,8 +1,8 @@
 #include <pybind11/stl.h>
 
 #include "host_block.h"
-#include "latent_rotate/latent_rotate.h"
 #include "latent_rotate/latent_rotate_blocks.h"
+#include "latent_rotate/latent_rotate_loops.h"
 
 namespace dfops::rotate {
 namespace {

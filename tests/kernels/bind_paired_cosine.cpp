@@ -1,7 +1,8 @@
 #include <pybind11/stl.h>
 
 #include "host_block.h"
-#include "paired_cosine/paired_cosine.h"
+#include "paired_cosine/paired_cosine_blocks.h"
+#include "paired_cosine/paired_cosine_loops.h"
 
 namespace dfops::cosine {
 namespace {

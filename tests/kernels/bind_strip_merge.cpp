@@ -1,7 +1,8 @@
 #include <pybind11/stl.h>
 
 #include "host_block.h"
-#include "strip_merge/strip_merge.h"
+#include "strip_merge/strip_merge_blocks.h"
+#include "strip_merge/strip_merge_loops.h"
 
 namespace dfops::merge {
 namespace {

@@ -1,8 +1,8 @@
 #include <pybind11/stl.h>
 
 #include "host_block.h"
-#include "strip_pool/strip_pool.h"
 #include "strip_pool/strip_pool_blocks.h"
+#include "strip_pool/strip_pool_loops.h"
 
 namespace dfops::strip {
 namespace {
