@@ -193,7 +193,7 @@ def train_on_clips(name: str, seed: int) -> Detector:
 
 def test_on_clips(model: Detector, seed: int) -> tuple[float, float]:
     """AUC and accuracy on clips of people that training never saw."""
-    from dfmodels.evaluation.metrics import accuracy, roc_auc
+    from dfmodels.evaluation.metrics import measure
     from dfmodels.synthetic import TalkingHeads
 
     clips = rendered(
@@ -208,7 +208,8 @@ def test_on_clips(model: Detector, seed: int) -> tuple[float, float]:
     )
     labels = [label for _, label in clips]
     probabilities = [float(model.predict(clip[None])) for clip, _ in clips]
-    return roc_auc(labels, probabilities), accuracy(labels, probabilities)
+    found = measure(labels, probabilities)
+    return found["auc"], found["accuracy"]
 
 
 def rendered(clips: "TalkingHeads", contract: InputContract) -> Any:
@@ -273,18 +274,14 @@ def train_on_groups(name: str, folder: str | Path, seed: int) -> "LSDA":
 def test_on_frames(model: Detector, folder: str | Path) -> tuple[float, float, float]:
     """AUC and accuracy on the frames of the test split of a miniature, and AUC on its videos by their frames' mean."""
     from dfmodels.data import VideoFrames, folder_videos, read_pairs
-    from dfmodels.evaluation.metrics import accuracy, roc_auc
+    from dfmodels.evaluation.metrics import measure
 
     frames = VideoFrames(folder_videos(folder, read_pairs(Path(folder, "splits", "test.json"))), model.contract)
     labels = np.array([video.label for video in frames.videos])
     scores = torch.cat([model.predict(images[:, None]) for images, _, _ in DataLoader(frames, 32)])
     by_video = scores.double().reshape(len(labels), -1).numpy()  # its videos are equally long
-    frame_labels = labels.repeat(by_video.shape[1])
-    return (
-        roc_auc(frame_labels, by_video.ravel()),
-        accuracy(frame_labels, by_video.ravel()),
-        roc_auc(labels, by_video.mean(1)),
-    )
+    by_frame = measure(labels.repeat(by_video.shape[1]), by_video.ravel())
+    return by_frame["auc"], by_frame["accuracy"], measure(labels, by_video.mean(1))["auc"]
 
 
 DEMOS: dict[str, Callable[[str, int], Outcome]] = {"ddl": clip_demo, "lsda": group_demo, "stil": clip_demo}
