@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,7 +25,10 @@ def score_videos(
     select: str,
     plot: str | Path | None,
 ) -> list[VideoScore]:
-    """Score videos one by one with a progress bar, and plot them; options as for `score_video`."""
+    """Score videos one by one with a progress bar, and plot them; options as for `score_video`.
+
+    No pictures are kept: memory does not grow by the crops of the videos scored.
+    """
     folder = None
     if plot is not None:
         from dfmodels.scoring.plots import plot_video
@@ -45,13 +49,14 @@ def score_videos(
                 batch_size=batch_size,
                 select=select,
                 progress=_shown_on(bar),
+                keep_suspect=folder is not None,
             )
         if folder is not None and score.error is None:
             plot_video(model, score, folder / _free_name(Path(path), taken))
         LOG.debug(
             "%s: %s, %d %ss, %.1f s", path, score.verdict or "failed", len(score.clips), score.unit, score.seconds
         )
-        scores.append(score)
+        scores.append(replace(score, suspect=None))
     return scores
 
 

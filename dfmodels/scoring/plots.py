@@ -53,10 +53,14 @@ def plot_video(model: Detector, score: VideoScore, path: str | Path) -> None:
     """Write a PNG: the timeline of probabilities, and what is most suspicious, plain and under each heat map.
 
     That is a clip, or of a video scored frame by frame several frames, one scale of brightness for all of them.
+
+    Raises:
+        ValueError: a score without probability or without crops.
     """
     figures = require("matplotlib.figure", "plotting")
-    assert score.probability is not None
-    assert score.suspect is not None
+    if score.probability is None or score.suspect is None:
+        reason = score.error or "it holds no crops; score the video with keep_suspect=True"
+        raise ValueError(f"score of {score.path} cannot be plotted: {reason}")
     frames = score.suspect
     heat = heat_maps(model, frames)
     shown = np.linspace(0, len(frames) - 1, min(len(frames), 8)).round().astype(int)

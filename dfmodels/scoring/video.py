@@ -21,7 +21,7 @@ SUSPECT_FRAMES = 8  # crops kept of a video that is scored frame by frame
 BATCH_FRAMES = 8  # frames scored together unless the caller says otherwise
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ClipScore:
     """Fake probability of one clip, and where it lies in the video (seconds)."""
 
@@ -43,8 +43,8 @@ class VideoScore:
         seconds: wall time spent.
         error: why it could not be scored.
         suspect: crops (T, H, W, 3), uint8 RGB, of the clip with the highest probability; of single frames those of the
-            SUSPECT_FRAMES with the highest, in order of time.
-        suspects: numbers in `clips` of what `suspect` shows.
+            SUSPECT_FRAMES with the highest, in order of time. None unless they were asked for.
+        suspects: numbers in `clips` of what is most suspicious, whether its crops are kept or not.
         unit: what a clip is, "clip" or "frame".
     """
 
@@ -105,10 +105,11 @@ def score_video(
     batch_size: int | None = None,
     select: str = "largest",
     progress: Callable[[int], object] | None = None,
+    keep_suspect: bool = False,
 ) -> VideoScore:
     """Score one video; a file that cannot be scored gives a score without probability and with the reason.
 
-    Which frames make its clips is what the detector's contract says.
+    Which frames make its clips is what the detector's contract says. Threads may share a detector and a face detector.
 
     Args:
         model: a trained detector, on the device that shall compute.
@@ -117,6 +118,7 @@ def score_video(
         num_clips: number of clips as for `dfmodels.video.clip_frames`, or "all"; None takes the contract's.
         average: how clips become a video, as for `video_score`; None takes the contract's rule.
         batch_size: clips computed together; None takes one, of single frames BATCH_FRAMES.
+        keep_suspect: whether the score holds crops to plot, megabytes a video.
 
     Raises:
         ValueError: an argument out of range.
@@ -145,13 +147,13 @@ def score_video(
     )
     scores: list[ClipScore] = []
     logits: list[Tensor] = []
-    suspects: list[tuple[float, int, NDArray[np.uint8]]] = []
+    suspects: list[tuple[float, int, NDArray[np.uint8] | None]] = []
     kept = SUSPECT_FRAMES if unit == "frame" else 1
     try:
         for batch in _batches(clips, batch_size):
             logits.append(_logits(model, batch))
             for clip, probability in zip(batch, fake_probability(logits[-1]).tolist(), strict=True):
-                suspects.append((probability, len(scores), clip.frames))
+                suspects.append((probability, len(scores), clip.frames if keep_suspect else None))
                 suspects = nlargest(kept, suspects, key=lambda suspect: suspect[0])  # the earlier of equal ones
                 scores.append(ClipScore(clip.start, clip.end, probability))
     except VideoError as error:
@@ -166,7 +168,7 @@ def score_video(
         mean,
         tuple(scores),
         time.perf_counter() - begun,
-        suspect=np.concatenate([frames for _, _, frames in suspects]),
+        suspect=np.concatenate([frames for _, _, frames in suspects if frames is not None]) if keep_suspect else None,
         suspects=tuple(number for _, number, _ in suspects),
         unit=unit,
     )

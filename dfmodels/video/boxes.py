@@ -7,6 +7,7 @@ import math
 import os
 import unicodedata
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from numpy.typing import NDArray
 from dfmodels.video.frame import Frame, VideoError
 
 Boxes = NDArray[np.float64]
+MOST_DIGITS = 18  # of a frame number
+FARTHEST = 1e9  # pixels from the corner of the video; not a number is never within
 
 
 class BoxesFile:
@@ -22,8 +25,8 @@ class BoxesFile:
 
     The file holds `{"12": [[x0, y0, x1, y1], ...], ...}`: frame numbers, counted from 0, to boxes in pixels of the
     video as it is shown (x0 < x1 rightwards, y0 < y1 downwards); a fifth number is the score, 1 where it is missing,
-    ten more are x and y of five landmarks in the order of `align_face`. A frame that is not listed has no box. For
-    several videos, `{"video.mp4": {"12": ...}, ...}` by file or folder name.
+    ten more are x and y of five landmarks in the order of `align_face`. A frame that is not listed, or has null for its
+    boxes, shows no face. For several videos, `{"video.mp4": {"12": ...}, ...}` by file or folder name.
 
     Raises:
         ValueError: a file that is missing or has another form; file, key and expected form are named.
@@ -44,9 +47,10 @@ class BoxesFile:
             raise ValueError(f"{self.path}: expected an object of frame numbers to boxes, got {kind(content)}")
         self._all: dict[int, Boxes] | None = None
         self._videos: dict[str, dict[int, Boxes]] = {}
-        if content and all(isinstance(value, dict) for value in content.values()):
+        values = content.values()
+        if any(isinstance(value, dict) for value in values) and all(isinstance(v, dict | NoneType) for v in values):
             for video, frames in content.items():
-                self._videos[normal(video)] = self._frames(frames, f"video {video!r}, ")
+                self._videos[normal(video)] = self._frames(frames or {}, f"video {video!r}, ")
         else:
             self._all = self._frames(content, "")
 
@@ -71,20 +75,22 @@ class BoxesFile:
         return frames.get(frame.index, np.empty((0, 15)))
 
     def _frames(self, content: dict[str, Any], where: str) -> dict[int, Boxes]:
-        result = {}
+        result: dict[int, Boxes] = {}
         for key, boxes in content.items():
             place = f"{self.path}: {where}key {key!r}"
-            if not (key.isascii() and key.isdigit()):
+            if not (key.isascii() and key.isdigit() and len(key) <= MOST_DIGITS):
                 raise ValueError(f"{place}: expected a frame number such as '12'")
-            if not isinstance(boxes, list):
+            if not isinstance(boxes, list | NoneType):
                 raise ValueError(f"{place}: expected a list of boxes [[x0, y0, x1, y1], ...], got {kind(boxes)}")
-            result[int(key)] = np.array([read_box(box, place) for box in boxes], np.float64).reshape(-1, 15)
+            if int(key) in result:
+                raise ValueError(f"{place}: frame {int(key)} is listed twice")
+            result[int(key)] = np.array([read_box(box, place) for box in boxes or ()], np.float64).reshape(-1, 15)
         return result
 
 
 def read_box(box: Any, place: str) -> list[float]:
     """Fifteen numbers x0, y0, x1, y1, score, landmarks; NaN for landmarks that are not given."""
-    numbers = isinstance(box, list) and all(type(value) in (int, float) and math.isfinite(value) for value in box)
+    numbers = isinstance(box, list) and all(type(value) in (int, float) and abs(value) <= FARTHEST for value in box)
     if not numbers or len(box) not in (4, 5, 15):
         raise ValueError(
             f"{place}: expected a box of four numbers [x0, y0, x1, y1], five with its score, or fifteen with five "

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import math
 import os
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -34,7 +35,7 @@ FORMS = {
 
 
 class FaceDetector(Protocol):
-    """What finds the faces of a frame.
+    """What finds the faces of a frame; one of this package serves any number of threads, and can be pickled.
 
     Attributes:
         name: the specification of the detector, for messages.
@@ -65,6 +66,13 @@ class WholeFrame:
         return np.array([[0, 0, width, height, 1.0]])
 
 
+class PerThread(threading.local):
+    """What `make` gives, made once in every thread: OpenCV's detectors keep the picture at hand inside them."""
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.value = make()
+
+
 class Haar:
     """`haar`: the frontal face cascade that comes with OpenCV 4. It needs no model file and misses turned faces.
 
@@ -85,7 +93,10 @@ class Haar:
                 f"faces 'haar' needs the cascade that OpenCV 4 bundles, OpenCV {cv2.__version__} has none: install "
                 "'opencv-python-headless<5', or use yunet:MODEL.onnx, boxes:FILE.json or none"
             )
-        self._cascade = cv2.CascadeClassifier(str(file))
+        self._cascade = PerThread(lambda: cv2.CascadeClassifier(str(file)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Haar, ()
 
     def detect(self, frame: Frame, path: str | os.PathLike[str]) -> Boxes:
         """Faces (N, 5); the score is the weight of the last stage, higher is surer, of no fixed range."""
@@ -93,7 +104,7 @@ class Haar:
         image, scale_x, scale_y = reduced(frame.image)
         grey = cv2.equalizeHist(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY))
         side = max(1, round(min(grey.shape) * HAAR_MIN_FACE))
-        found, _, weights = self._cascade.detectMultiScale3(
+        found, _, weights = self._cascade.value.detectMultiScale3(
             grey,
             scaleFactor=HAAR_STEP,
             minNeighbors=HAAR_NEIGHBOURS,
@@ -118,12 +129,19 @@ class YuNet:
     whole_frame = False
 
     def __init__(self, model: str | os.PathLike[str]) -> None:
+        self.model = os.fspath(model)
+        self.name = f"yunet:{self.model}"
+        self._network = PerThread(self._load)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return YuNet, (self.model,)
+
+    def _load(self) -> Any:
         cv2 = opencv()
-        self.name = f"yunet:{os.fspath(model)}"
-        if not Path(model).is_file():
-            raise ValueError(f"faces {self.name!r}: there is no model file {os.fspath(model)!r}")
+        if not Path(self.model).is_file():
+            raise ValueError(f"faces {self.name!r}: there is no model file {self.model!r}")
         try:
-            self._network = cv2.FaceDetectorYN.create(os.fspath(model), "", (320, 320), YUNET_SCORE)
+            return cv2.FaceDetectorYN.create(self.model, "", (320, 320), YUNET_SCORE)
         except cv2.error as error:
             raise ValueError(f"faces {self.name!r}: OpenCV cannot read the file as a YuNet model") from error
 
@@ -139,9 +157,10 @@ class YuNet:
         """Like `detect`, with the centres of the eyes, the nose tip and the corners of the mouth (N, 15)."""
         cv2 = opencv()
         image, scale_x, scale_y = reduced(frame.image)
-        self._network.setInputSize((image.shape[1], image.shape[0]))
+        network = self._network.value
+        network.setInputSize((image.shape[1], image.shape[0]))
         try:
-            _, found = self._network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
+            _, found = network.detect(cv2.cvtColor(image, cv2.COLOR_RGB2BGR))
         except cv2.error as error:
             raise ValueError(f"faces {self.name!r}: the file is not a YuNet model") from error
         if found is None:

@@ -88,6 +88,19 @@ def test_a_detector_without_maps_gets_frames_alone(monkeypatch, tmp_path):
     assert len(title) < 120
 
 
+@pytest.mark.parametrize(
+    ("score", "reason"),
+    [
+        (VideoScore(Path("a.mp4"), 0.7, (ClipScore(0.0, 0.3, 0.7),), 1.0), "it holds no crops; .* keep_suspect=True"),
+        (VideoScore(Path("a.mp4"), None, (), 1.0, "a.mp4: the file is empty"), "a.mp4: the file is empty"),
+    ],
+)
+def test_scores_without_a_picture(tmp_path, score, reason):
+    with pytest.raises(ValueError, match=f"score of a.mp4 cannot be plotted: {reason}"):
+        plots.plot_video(small("stil"), score, tmp_path / "a.png")
+    assert not list(tmp_path.iterdir())
+
+
 # --- detectors of single frames
 
 

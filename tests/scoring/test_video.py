@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -9,11 +10,11 @@ import pytest
 import torch
 
 from dfmodels.detector import Detector, InputContract
-from dfmodels.scoring import score_video, video_score
+from dfmodels.scoring import score_video, score_videos, video_score
 from dfmodels.scoring import video as scoring
-from dfmodels.video import Clip, clip_frames
+from dfmodels.video import Clip, WholeFrame, clip_frames, face_detector
 from tests.models.frame_level import FrameLevel
-from tests.video.videos import STEP, write_video
+from tests.video.videos import STEP, cartoon, write_video
 
 CONTRACT = InputContract(num_frames=4, size=(8, 8), sampling="spread", num_clips=3, average="logits")
 
@@ -67,7 +68,7 @@ def test_unknown_average(video):
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 def test_the_contract_decides(video, sampling, average):
     contract = replace(CONTRACT, sampling=sampling, average=average)
-    result = score(video, contract)
+    result = score(video, contract, keep_suspect=True)
     plan = clip_frames(24, 4, 3, sampling)
     logits = expected_logits(plan)
     assert result.probability == pytest.approx(video_score(logits, average), abs=0.02)
@@ -123,7 +124,7 @@ def test_output_that_is_no_number(video, average):
 
 def test_frames_of_a_video(video):
     model = FrameLevel(num_clips=12)
-    result = score_video(model, video, faces="none")
+    result = score_video(model, video, faces="none", keep_suspect=True)
     indices = [index for (index,) in clip_frames(24, 1, 12, "even")]
     fake = expected_logits([[index] for index in indices]).softmax(1)[:, 1]
     assert [clip.probability for clip in result.clips] == pytest.approx(fake.tolist(), abs=0.02)
@@ -180,25 +181,66 @@ def test_suspects_are_the_highest_in_order_of_time(monkeypatch):
     levels = [90, 10, 95, 20, 85, 30, 80, 80, 80, 40, 92, 99, 80]
     pretend_clips(monkeypatch, levels)
     for batch_size in (1, 3, 20):
-        result = score_video(FrameLevel(), "a.mp4", batch_size=batch_size)
+        result = score_video(FrameLevel(), "a.mp4", batch_size=batch_size, keep_suspect=True)
         assert result.suspects == (0, 2, 4, 6, 7, 8, 10, 11)  # of equal ones the earlier
         assert result.suspect[:, 0, 0, 0].tolist() == [levels[number] for number in result.suspects]
     pretend_clips(monkeypatch, levels[:3])
     assert score_video(FrameLevel(), "a.mp4").suspects == (0, 1, 2)
 
 
-def test_no_more_crops_are_held_than_shown(monkeypatch):
+@pytest.mark.parametrize(("keep", "shown"), [(True, 8), (False, 0)])
+def test_no_more_crops_are_held_than_shown(monkeypatch, keep, shown):
     alive, held = [], []
     pretend_clips(monkeypatch, np.random.default_rng(0).integers(0, 256, 100), alive)
     model = FrameLevel()
     model.register_forward_hook(lambda *_: held.append(sum(ref() is not None for ref in alive)))
     gc.disable()  # references in a cycle would count as memory held
     try:
-        score_video(model, "a.mp4", batch_size=4)
+        result = score_video(model, "a.mp4", batch_size=4, keep_suspect=keep)
     finally:
         gc.enable()
     assert len(held) == 25
-    assert max(held) == 8 + 4 + 1  # and the batch at hand, and the last of the one before
+    assert len(result.suspects) == 8
+    assert (result.suspect is not None) == keep
+    assert max(held) == shown + 4 + 1  # and the batch at hand, and the last of the one before
+
+
+@pytest.mark.parametrize("plot", [False, True])
+def test_no_crops_are_held_of_videos_that_are_scored(video, tmp_path, monkeypatch, plot):
+    plotted = []
+    monkeypatch.setattr(
+        "dfmodels.scoring.plots.plot_video", lambda model, score, path: plotted.append(score.suspect.shape)
+    )
+    scores = score_videos(
+        Brightness(CONTRACT),
+        [video] * 3,
+        faces=WholeFrame(),
+        num_clips=None,
+        average=None,
+        batch_size=None,
+        select="largest",
+        plot=tmp_path / "plots" if plot else None,
+    )
+    assert [score.suspect for score in scores] == [None] * 3
+    assert [score.suspects for score in scores] == [(2,)] * 3
+    assert plotted == [(4, 8, 8, 3)] * (3 * plot)
+
+
+def test_threads_share_a_detector_and_a_face_detector(tmp_path):
+    """Scores of videos with faces at different places, as a serial run gives them."""
+    contract = replace(CONTRACT, sampling="even", num_frames=1, num_clips=4)
+    videos = [
+        write_video(tmp_path / f"{i}.mp4", 4, lambda t, i=i: cartoon(240, 320, 120 + 8 * i + t, 120, 70 + 5 * i))
+        for i in range(8)
+    ]
+    model, faces = Brightness(contract, 4.0), face_detector("haar")
+    serial = [score_video(model, path, faces=faces).clips for path in videos]
+    assert len(set(serial)) == len(videos)
+    with ThreadPoolExecutor(8) as pool:
+        for _ in range(3):
+            together = list(pool.map(lambda path: score_video(model, path, faces=faces), videos))
+            assert [score.error for score in together] == [None] * len(videos)
+            assert [score.clips for score in together] == serial
 
 
 def test_failures_keep_the_unit(monkeypatch, tmp_path):

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import pickle
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -146,6 +149,72 @@ def test_haar_without_a_face() -> None:
     assert face_detector("haar").detect(frame(1, 1), "a.mp4").shape == (0, 5)
 
 
+# --- threads and processes
+
+
+def drawn_faces() -> list[Frame]:
+    sizes = ((240, 320), (360, 480), (480, 640))
+    draws = np.random.default_rng(0).uniform((0.4, 0.45, 0.2), (0.6, 0.55, 0.4), (12, 3))
+    return [
+        Frame(i, 0.0, cartoon(*(size := sizes[i % 3]), x * size[1], y * size[0], side * size[0]))
+        for i, (x, y, side) in enumerate(draws)
+    ]
+
+
+def test_haar_shared_by_threads() -> None:
+    detector, frames = face_detector("haar"), drawn_faces()
+    serial = [detector.detect(frame, "a.mp4") for frame in frames]
+    assert sum(len(found) for found in serial) >= len(frames)
+    with ThreadPoolExecutor(8) as pool:
+        for found in (found for _ in range(6) for found in pool.map(lambda f: detector.detect(f, "a.mp4"), frames)):
+            want = serial.pop(0)
+            serial.append(want)
+            np.testing.assert_array_equal(found, want)
+
+
+def test_yunet_has_a_network_for_every_thread(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    class Unshared(FakeYuNet):
+        """Fails where a second thread comes in between the two calls."""
+
+        def setInputSize(self, size: tuple[int, int]) -> None:
+            super().setInputSize(size)
+            self.thread = threading.get_ident()
+            together.wait()
+
+        def detect(self, image: np.ndarray) -> tuple[int, np.ndarray | None]:
+            assert self.thread == threading.get_ident()
+            return super().detect(image)
+
+    together = threading.Barrier(4, timeout=60)
+    (tmp_path / "m.onnx").touch()
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *args: Unshared(), raising=False)
+    detector = face_detector(f"yunet:{tmp_path / 'm.onnx'}")
+
+    def detect(width: int) -> np.ndarray:
+        image = np.empty((150, width, 3), np.uint8)
+        image[:] = (10, 20, 30)
+        return detector.detect(Frame(0, 0.0, image), "a.mp4")
+
+    with ThreadPoolExecutor(4) as pool:
+        for width, found in zip(range(200, 600, 100), pool.map(detect, range(200, 600, 100)), strict=True):
+            np.testing.assert_allclose(found, [[width / 2, 75, width * 3 / 4, 112.5, 0.75]])
+
+
+def test_detectors_are_pickled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").touch()
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *args: FakeYuNet(), raising=False)
+    specs = "haar", f"yunet:{tmp_path / 'm.onnx'}", boxes_file(tmp_path, {"0": [[1, 2, 3, 4]]}), "none"
+    seen = drawn_faces()[0]
+    seen.image[0, 0] = (10, 20, 30)
+    for spec in specs:
+        detector = face_detector(spec)
+        copy = pickle.loads(pickle.dumps(detector))
+        assert copy.name == detector.name
+        found = copy.detect(seen, "a.mp4")
+        assert len(found)
+        np.testing.assert_array_equal(found, detector.detect(seen, "a.mp4"))
+
+
 def test_opencv_without_cascade(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for fake in (
         SimpleNamespace(__version__="5.0.0"),
@@ -231,6 +300,16 @@ def test_landmarks_in_a_boxes_file(tmp_path: Path) -> None:
     assert detector.detect_landmarks(frame(index=4), "a.mp4").shape == (0, 15)
 
 
+def test_null_says_that_a_frame_shows_no_face(tmp_path: Path) -> None:
+    detector = face_detector(boxes_file(tmp_path, {"0": [[1, 2, 3, 4]], "1": None}))
+    assert len(detector.detect(frame(index=0), "a.mp4")) == 1
+    assert detector.detect(frame(index=1), "a.mp4").shape == (0, 5)
+    assert face_detector(boxes_file(tmp_path, {"0": None})).detect(frame(), "a.mp4").shape == (0, 5)
+    several = face_detector(boxes_file(tmp_path, {"a.mp4": {"0": None, "1": [[1, 2, 3, 4]]}, "b.mp4": None}))
+    assert several.detect(frame(index=0), "a.mp4").shape == several.detect(frame(), "b.mp4").shape == (0, 5)
+    assert len(several.detect(frame(index=1), "a.mp4")) == 1
+
+
 def test_boxes_of_several_videos(tmp_path: Path) -> None:
     content = {"a.mp4": {"0": [[1, 2, 3, 4]]}, "Ju\u0308rgen.mp4": {"0": [[5, 6, 7, 8]], "1": []}, "folder": {}}
     detector = face_detector(boxes_file(tmp_path, content))
@@ -258,6 +337,12 @@ def test_boxes_of_several_videos(tmp_path: Path) -> None:
         ({"1": [[1, 2, 3, True]]}, "key '1': expected a box of four numbers"),
         ({"1": [[1, 2, 3, "4"]]}, "key '1': expected a box of four numbers"),
         ('{"1": [[1, 2, NaN, 4]]}', "key '1': expected a box of four numbers"),
+        ({"1": [[1, 2, 3, 10**400]]}, "key '1': expected a box of four numbers"),
+        ({"1": [[-1e300, 2, 1e300, 4]]}, "key '1': expected a box of four numbers"),
+        ({"1": [None]}, "key '1': expected a box of four numbers.*got None"),
+        ({"1": [], "01": []}, "key '01': frame 1 is listed twice"),
+        ({"9" * 5000: []}, "expected a frame number such as '12'"),
+        ({"a.mp4": None}, "key 'a.mp4': expected a frame number"),
         ({"1": [[100, 100, 50, 50]]}, "key '1': expected corners with x0 < x1 and y0 < y1, not width and height"),
     ],
 )
