@@ -7,13 +7,15 @@ Videos come from folders of extracted frames or from a file of DeepfakeBench; bo
 from __future__ import annotations
 
 import json
+import re
 import warnings
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -22,7 +24,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from dfmodels.detector import InputContract
-from dfmodels.video.images import image_files, read_image
+from dfmodels.video.frame import VideoError
+from dfmodels.video.images import list_images, natural_key, read_image
 
 DATASET = "FaceForensics++"
 REAL = "real"
@@ -36,6 +39,7 @@ LABELS = {
     "FF-NT": "NeuralTextures",
 }
 _MOST_NAMED = 8
+_MOST_SHOWN = 200  # characters of a wrong entry
 
 
 @dataclass(frozen=True)
@@ -109,10 +113,10 @@ def folder_videos(
         frames: folder of the frames.
 
     Returns:
-        Per pair: a, all fakes a_b, b, all fakes b_a; without frames where there are none.
+        Per pair: a, all fakes a_b, b, all fakes b_a; without frames where a folder is missing or holds no images.
 
     Raises:
-        ValueError: `root` is not a folder.
+        ValueError: `root` is not a folder, or a folder cannot be listed.
     """
     root = Path(root)
     if not root.is_dir():
@@ -122,8 +126,7 @@ def folder_videos(
         for target, source in ((first, second), (second, first)):
             for method, name in ((REAL, target), *((method, f"{target}_{source}") for method in methods)):
                 folder = root / video_folder(method, name, compression, frames)
-                found = folder.is_dir() and any(folder.iterdir())
-                videos.append(Video(DATASET, method, name, tuple(image_files(folder)) if found else ()))
+                videos.append(Video(DATASET, method, name, tuple(list_images(folder)) if folder.is_dir() else ()))
     return videos
 
 
@@ -138,7 +141,8 @@ def deepfakebench_videos(
 ) -> list[Video]:
     """Videos of a split from a JSON file of DeepfakeBench.
 
-    The file holds {dataset: {label: {split: {compression: {id: {"label": ..., "frames": [path, ...]}}}}}}.
+    The file holds {dataset: {label: {split: {compression: {id: {"label": ..., "frames": [path, ...]}}}}}}. A video
+    without "frames", or with null there, has none.
 
     Args:
         path: the file.
@@ -160,8 +164,17 @@ def deepfakebench_videos(
                 known = ", ".join(level) if isinstance(level, dict) else "no object"
                 raise ValueError(f"{path}: {dataset}, {label}, {split}: expected the key {key!r}, found {known}")
             level = level[key]
+        if not isinstance(level, dict):
+            raise ValueError(f"{path}: {dataset}, {label}, {split}: expected videos by id, got {type(level).__name__}")
         for name, entry in level.items():
-            files = [file.replace("\\", "/") for file in entry["frames"]]  # files made on Windows
+            listed = entry.get("frames") if isinstance(entry, dict) else None
+            listed = [] if listed is None else listed
+            whole = isinstance(entry, dict | NoneType) and isinstance(listed, list)
+            if not whole or not all(isinstance(file, str) for file in listed):
+                raise ValueError(
+                    f'{path}: {label} {name} must be {{"frames": [path, ...]}}, got {json.dumps(entry)[:_MOST_SHOWN]}'
+                )
+            files = [file.replace("\\", "/") for file in listed]  # files made on Windows
             for file in files:
                 if Path(file).is_absolute():
                     raise ValueError(f"{path}: frames of {label} {name} must be relative to root, got {file}")
@@ -172,7 +185,7 @@ def deepfakebench_videos(
 def _read_json(path: str | Path) -> Any:
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValueError(f"{path}: no JSON: {error}") from error
 
 
@@ -222,23 +235,65 @@ def _named(names: Sequence[str]) -> str:
     return "; ".join(names[:_MOST_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
 
 
+def pair_frames(group: Group) -> Group | None:
+    """The videos of a group with the frames that all of them have, in natural order; None where no name tells them.
+
+    Frames are the same where the one number in which the names of a video differ is the same ("071_003.png" and
+    "071_054_3.jpg"), or else where their names without suffix are.
+    """
+    for key in (_by_number, _by_name):
+        named = [key(video.frames) for video in group]
+        shared = set.intersection(*(set(files) for files in named))
+        if shared:
+            order = sorted(shared, key=natural_key)
+            return tuple(
+                replace(video, frames=tuple(files[name] for name in order))
+                for video, files in zip(group, named, strict=True)
+            )
+    return None
+
+
+def _by_number(frames: Sequence[Path]) -> dict[str, Path]:
+    """Files by the one number in which their names differ; none where there is no such number."""
+    rows = [re.split(r"([0-9]+)", file.stem) for file in frames]
+    if len({len(row) for row in rows}) > 1:
+        return {}
+    columns = list(zip(*rows, strict=True))
+    texts, numbers = columns[::2], [[str(int(number)) for number in column] for column in columns[1::2]]
+    differing = [column for column in numbers if len(set(column)) > 1] or numbers[-1:]
+    if len(differing) != 1 or any(len(set(column)) > 1 for column in texts):
+        return {}
+    found = dict(zip(differing[0], frames, strict=True))
+    return found if len(found) == len(frames) else {}
+
+
+def _by_name(frames: Sequence[Path]) -> dict[str, Path]:
+    return {file.stem: file for file in frames}
+
+
 class ForgeryGroups(Dataset[tuple[Tensor, Tensor]]):
     """Groups of D + 1 images of one pair: the real face at position 0 and its forgeries at 1, ..., D.
 
-    Item i shows group i: images (D + 1, 3, H, W) and labels (D + 1,), int64, which repeat the positions. One frame
-    index, below the length of the shortest of its videos, is drawn for all of them. This draw and those of `transform`
-    follow from `seed`, the epoch and i alone, so the number of workers, the order of the items and a restart do not
-    change them. Call `set_epoch` before every epoch.
+    Item i shows group i: images (D + 1, 3, H, W) and labels (D + 1,), int64, which repeat the positions. One frame is
+    drawn for all of its videos, of those that all of them have (`pair_frames`). The others are left out with one
+    warning; so is a frame of which an image proves damaged, and another one is drawn. These draws and those of
+    `transform` follow from `seed`, the epoch and i alone, so the number of workers, the order of the items and a
+    restart do not change them. Call `set_epoch` before every epoch.
+
+    Attributes:
+        groups: with the frames that are paired: those at one index show one moment.
 
     Args:
-        groups: as `make_groups` gives them.
+        groups: as `make_groups` gives them. Where the names of frames have nothing in common they are paired by their
+            positions, with a warning.
         contract: gives H, W and the normalisation.
         transform: of the resized images of a group (D + 1, 3, H, W), uint8; draws from torch's own generator.
         normalize: whether images are float32 as the contract says; otherwise they stay uint8.
         seed: of all draws.
 
     Raises:
-        ValueError: no group, or groups of different lengths.
+        ValueError: no group, groups of different lengths, or a video without frames.
+        VideoError: by an item of which no frame can be read.
     """
 
     def __init__(
@@ -253,10 +308,16 @@ class ForgeryGroups(Dataset[tuple[Tensor, Tensor]]):
         lengths = sorted({len(group) for group in groups})
         if len(lengths) != 1:
             raise ValueError(f"groups must be one or more of equal length, got lengths {lengths}")
-        self.groups, self.contract, self.transform, self.normalize = list(groups), contract, transform, normalize
+        empty = [video.key for group in groups for video in group if not video.frames]
+        if empty:
+            raise ValueError(f"groups must hold videos with frames, got none of {_named(empty)}")
+        self.groups = _paired(groups)
+        self.contract, self.transform, self.normalize = contract, transform, normalize
         self.seed = seed
-        # Shared memory, so that workers that outlive an epoch see the next one.
+        # Shared memory, so that workers that outlive an epoch see the next one, and one of them reports for all.
         self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+        self._ends = list(accumulate(len(group[0].frames) for group in self.groups))
+        self._reported = torch.zeros(self._ends[-1], dtype=torch.bool).share_memory_()
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the draws of an epoch."""
@@ -271,11 +332,50 @@ class ForgeryGroups(Dataset[tuple[Tensor, Tensor]]):
         with torch.random.fork_rng(devices=[]):
             # torch.manual_seed would seed the GPUs of the process too.
             torch.default_generator.manual_seed(int(draws[0]))
-            frame = int(torch.randint(min(len(video.frames) for video in group), ()))
-            images = torch.stack([_load(video.frames[frame], self.contract) for video in group])
+            images = self._draw(index % len(self))
             if self.transform is not None:
                 images = self.transform(images)
         return _finish(images, self.contract, self.normalize), torch.arange(len(group))
+
+    def _draw(self, index: int) -> Tensor:
+        """The images (D + 1, 3, H, W) of a frame that is whole in all videos of a group."""
+        group = self.groups[index]
+        left = list(range(len(group[0].frames)))
+        while True:
+            frame = left.pop(int(torch.randint(len(left), ())))
+            try:
+                return torch.stack([_load(video.frames[frame], self.contract) for video in group])
+            except VideoError as error:
+                if not left:
+                    raise
+                known = self._reported[self._ends[index] - len(group[0].frames) + frame]
+                if not known:
+                    known.fill_(True)
+                    warnings.warn(f"a frame of {group[0].key} and its fakes is left out: {error}", stacklevel=3)
+
+
+def _paired(groups: Sequence[Group]) -> list[Group]:
+    """Groups with paired frames, and one warning each of what is left out and of what is paired by position."""
+    result, unnamed, short = [], [], []
+    for group in groups:
+        paired = pair_frames(group)
+        if paired is None:
+            unnamed.append(f"{group[0].key} and its fakes")
+            count = min(len(video.frames) for video in group)
+            paired = tuple(replace(video, frames=video.frames[:count]) for video in group)
+        lost = max(len(video.frames) for video in group) - len(paired[0].frames)
+        if lost:
+            short.append(f"{group[0].key} and its fakes ({lost})")
+        result.append(paired)
+    if unnamed:
+        warnings.warn(
+            f"frames of {len(unnamed)} groups have no names in common and are paired by their positions, which a "
+            f"missing frame would shift: {_named(unnamed)}",
+            stacklevel=3,
+        )
+    if short:
+        warnings.warn(f"frames that a video of their group lacks are left out: {_named(short)}", stacklevel=3)
+    return result
 
 
 def collate_groups(items: Sequence[tuple[Tensor, int]], num_images: int = len(METHODS) + 1) -> tuple[Tensor, Tensor]:
@@ -317,7 +417,8 @@ def collate_groups(items: Sequence[tuple[Tensor, int]], num_images: int = len(ME
 class VideoFrames(Dataset[tuple[Tensor, int, str]]):
     """All frames of videos, one by one: image (3, H, W), label (0 real, 1 fake), and the key of its video.
 
-    Videos without frames are left out with one warning.
+    Videos without frames are left out with one warning. A damaged image is a VideoError; a DataLoader of batches leaves
+    it out of its batch, with a warning.
 
     Args:
         videos: as `folder_videos` and `deepfakebench_videos` give them.
@@ -353,6 +454,21 @@ class VideoFrames(Dataset[tuple[Tensor, int, str]]):
         video = self.videos[place]
         image = _load(video.frames[index - self._ends[place]], self.contract)  # counted from the end of the video
         return _finish(image, self.contract, self.normalize), video.label, video.key
+
+    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int, str]]:
+        """The frames of a batch that can be read; VideoError where none can."""
+        items: list[tuple[Tensor, int, str]] = []
+        damaged: list[VideoError] = []
+        for index in indices:
+            try:
+                items.append(self[index])
+            except VideoError as error:
+                damaged.append(error)
+        if damaged and not items:
+            raise damaged[0]
+        for reason in damaged:
+            warnings.warn(f"a frame is left out: {reason}", stacklevel=2)
+        return items
 
 
 # ---------------------------------------------------------------------- images

@@ -19,13 +19,26 @@ IMAGE_RATE = 25.0  # frames per second: a folder has no clock, this is the rate 
 def image_files(path: Path) -> list[Path]:
     """Images of a folder in natural order, frame10 after frame9; an image stands for a folder that holds only it.
 
-    Hidden files are left out: some systems put a `._` companion beside every image.
-
     Raises:
         VideoError: a folder that cannot be listed or holds no image.
     """
     if not path.is_dir():
         return [path]
+    files = list_images(path)
+    if not files:
+        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
+        raise VideoError(f"{path}: the folder holds no images, expected files ending in one of {suffixes}")
+    return files
+
+
+def list_images(path: Path) -> list[Path]:
+    """Images of a folder in natural order, none where it holds other files only.
+
+    Hidden files are left out: some systems put a `._` companion beside every image.
+
+    Raises:
+        VideoError: a folder that cannot be listed.
+    """
     try:
         names = [
             entry.name
@@ -34,9 +47,6 @@ def image_files(path: Path) -> list[Path]:
         ]
     except OSError as error:
         raise VideoError(f"{path}: the folder cannot be listed: {error.strerror or error}") from error
-    if not names:
-        suffixes = ", ".join(sorted(IMAGE_SUFFIXES))
-        raise VideoError(f"{path}: the folder holds no images, expected files ending in one of {suffixes}")
     return [path / name for name in sorted(names, key=natural_key)]
 
 

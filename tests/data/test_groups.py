@@ -4,13 +4,14 @@ import functools
 import json
 import shutil
 import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 cv2 = pytest.importorskip("cv2")
 
@@ -25,7 +26,7 @@ from dfmodels.data import (  # noqa: E402
     read_pairs,
 )
 from dfmodels.data.augmentation import GroupAugmentation  # noqa: E402
-from dfmodels.data.groups import METHODS, REAL  # noqa: E402
+from dfmodels.data.groups import METHODS, REAL, pair_frames  # noqa: E402
 from dfmodels.detector import InputContract  # noqa: E402
 from dfmodels.video import VideoError  # noqa: E402
 
@@ -106,6 +107,16 @@ def test_incomplete_groups_are_left_out_with_one_warning(copy):
     ]
 
 
+@pytest.mark.parametrize("other", ["Thumbs.db", ".DS_Store", "._001.png", "notes.txt"])
+def test_a_folder_without_images_is_left_out(copy, other):
+    folder = copy / "original_sequences/youtube/c23/frames/003"
+    for file in folder.iterdir():
+        file.unlink()
+    (folder / other).write_bytes(b"x")
+    with pytest.warns(UserWarning, match=r"1 groups are left out: 003_002 \(no real 003\)"):
+        assert len(groups(copy)) == 3
+
+
 def test_a_real_video_without_fakes_is_named(miniature):
     listed = videos(miniature)
     with pytest.warns(UserWarning, match=r"1 groups are left out: 042 \(no fakes\)"):
@@ -149,6 +160,31 @@ def test_deepfakebench_file_without_compressions(tmp_path):
     (video,) = deepfakebench_videos(path, tmp_path, **options)
     assert video == Video("Celeb-DF-v1", "fake", "id0", (tmp_path / "Celeb/fake/id0/0.png",))
     assert (video.key, video.label) == ("Celeb-DF-v1/fake/id0", 1)
+
+
+@pytest.mark.parametrize("entry", [{"label": "FF-DF"}, {"label": "FF-DF", "frames": None}, {"frames": []}, None])
+def test_a_deepfakebench_entry_without_frames_is_left_out(miniature, tmp_path, entry):
+    content = json.loads((miniature / "FaceForensics++.json").read_text())
+    content["FaceForensics++"]["FF-DF"]["train"]["c23"]["001_000"] = entry
+    listed = deepfakebench_videos(bench_file(tmp_path / "e.json", content), miniature, split="train")
+    assert [(video.id, video.frames) for video in listed if not video.frames] == [("001_000", ())]
+    with pytest.warns(UserWarning, match=r"1 groups are left out: 001_000 \(no Deepfakes 001_000\)"):
+        assert len(make_groups(listed)) == 3
+
+
+@pytest.mark.parametrize("entry", [["a.png"], {"frames": "a.png"}, {"frames": ["a.png", None]}, {"frames": 0}, 3])
+def test_a_deepfakebench_entry_of_another_form(tmp_path, entry):
+    content = {"FaceForensics++": {"FF-DF": {"train": {"c23": {"001_000": entry}}}}}
+    with pytest.raises(ValueError, match=r'e.json: FF-DF 001_000 must be {"frames": \[path, ...\]}, got '):
+        deepfakebench_videos(
+            bench_file(tmp_path / "e.json", content), tmp_path, split="train", labels={"FF-DF": "Deepfakes"}
+        )
+
+
+def test_a_deepfakebench_list_in_place_of_videos(tmp_path):
+    path = bench_file(tmp_path / "e.json", {"FaceForensics++": {"FF-DF": {"train": {"c23": []}}}})
+    with pytest.raises(ValueError, match=r"e.json: .* expected videos by id, got list"):
+        deepfakebench_videos(path, tmp_path, split="train", labels={"FF-DF": "Deepfakes"})
 
 
 @pytest.mark.parametrize(
@@ -225,10 +261,63 @@ def visits(data, epochs):
     return shown
 
 
-def test_frame_index_stays_below_the_shortest_video(copy):
-    (fake_folder(copy, "Face2Face", "000_001") / "003.png").unlink()
-    data = ForgeryGroups(groups(copy), CONTRACT, normalize=False)
+@pytest.mark.parametrize("missing", [0, 1, 3])
+def test_a_frame_that_one_video_lacks_is_left_out(copy, missing):
+    """Wherever it is: the others stay with the frames of the same moment."""
+    (fake_folder(copy, "Face2Face", "000_001") / f"00{missing}.png").unlink()
+    left_out = r"frames that a video of their group lacks are left out: FaceForensics\+\+/real/000 and its fakes \(1\)$"
+    with pytest.warns(UserWarning, match=left_out):
+        data = ForgeryGroups(groups(copy), CONTRACT, normalize=False)
+    left = [name for name in range(4) if name != missing]
+    assert [[file.stem for file in video.frames] for video in data.groups[0]] == [[f"00{name}" for name in left]] * 5
     assert set(visits(data, 30)) == {0, 1, 2}
+
+
+def group(*names):
+    return tuple(Video("d", f"m{i}", "1", tuple(Path(f"{i}", name) for name in each)) for i, each in enumerate(names))
+
+
+@pytest.mark.parametrize(
+    ("names", "paired"),
+    [
+        ((["0.png", "1.png", "2.png"], ["1.jpg", "2.jpg"]), (["1.png", "2.png"], ["1.jpg", "2.jpg"])),
+        ((["9.png", "10.png"], ["010.png", "009.png"]), (["9.png", "10.png"], ["009.png", "010.png"])),
+        ((["071_3.png", "071_4.png"], ["071_054_4.png", "071_054_5.png"]), (["071_4.png"], ["071_054_4.png"])),
+        ((["f03_face0.png", "f05_face0.png"], ["f05_face0.png", "f07_face0.png"]), (["f05_face0.png"],) * 2),
+        ((["a.png", "b7.png"], ["b7.png", "c.png"]), (["b7.png"],) * 2),
+        ((["a1.png"], ["b1.png"]), (["a1.png"], ["b1.png"])),
+        ((["a1.png"], ["a2.png"]), None),
+        ((["a.png", "b.png"], ["c.png", "d.png"]), None),
+        ((["1_1.png", "2_2.png"], ["1.png", "2.png"]), None),  # which of the numbers is that of the frame?
+    ],
+)
+def test_frames_are_paired_by_their_names(names, paired):
+    found = pair_frames(group(*names))
+    assert (found and tuple([file.name for file in video.frames] for video in found)) == paired
+
+
+def test_names_without_anything_in_common_are_paired_by_position(copy):
+    folder = fake_folder(copy, "Face2Face", "000_001")
+    for name in ("b", "a", "c", "d"):
+        next(folder.glob("0*.png")).rename(folder / f"{name}.png")
+    (folder / "d.png").unlink()
+    with pytest.warns(UserWarning, match="left out|by their positions") as caught:
+        data = ForgeryGroups(groups(copy), CONTRACT, normalize=False)
+    messages = [str(warning.message) for warning in caught]
+    assert len(messages) == 2
+    assert "frames of 1 groups have no names in common and are paired by their positions" in messages[0]
+    assert messages[0].endswith("missing frame would shift: FaceForensics++/real/000 and its fakes")
+    assert messages[1].endswith("left out: FaceForensics++/real/000 and its fakes (1)")
+    assert [[file.stem for file in data.groups[0][at].frames] for at in (0, 2)] == [
+        ["000", "001", "002"],
+        ["a", "b", "c"],
+    ]
+
+
+def test_a_group_without_a_hole_is_quiet(miniature):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert ForgeryGroups(groups(miniature), CONTRACT).groups == groups(miniature)
 
 
 def test_draws_follow_from_seed_epoch_and_index_alone(miniature):
@@ -283,8 +372,43 @@ def test_a_damaged_image_is_named(copy):
         file.write_bytes(file.read_bytes()[:40])
     data = ForgeryGroups(groups(copy), CONTRACT)
     data[0]
-    with pytest.raises(VideoError, match=r"NeuralTextures/c23/frames/001_000/00\d\.png: the image is broken"):
+    with (
+        pytest.warns(UserWarning, match="a frame of FaceForensics"),
+        pytest.raises(VideoError, match=r"NeuralTextures/c23/frames/001_000/00\d\.png: the image is broken"),
+    ):
         data[1]
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_damaged_image_is_reported_once_and_skipped(copy, workers):
+    file = fake_folder(copy, "NeuralTextures", "000_001") / "002.png"
+    file.write_bytes(file.read_bytes()[:40])
+    seen = []
+    data = ForgeryGroups(groups(copy), CONTRACT, normalize=False)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        for epoch in range(20):
+            data.set_epoch(epoch)
+            seen += [images[0] for images, _ in DataLoader(Subset(data, [0, 1]), num_workers=workers)][:1]
+    if not workers:  # those of workers go to their own standard error
+        (message,) = {str(warning.message) for warning in caught}
+        assert len(caught) == 1
+        assert message.startswith("a frame of FaceForensics++/real/000 and its fakes is left out: ")
+        assert "000_001/002.png: the image is broken" in message
+    assert int(data._reported.sum()) == 1
+    real = [resized(file) for file in data.groups[0][0].frames]
+    shown = {next(i for i, image in enumerate(real) if torch.equal(image, group[0])) for group in seen}
+    assert shown == {0, 1, 3}
+    for images in seen:
+        frame = next(i for i, image in enumerate(real) if torch.equal(image, images[0]))
+        for video, image in zip(data.groups[0], images, strict=True):
+            assert torch.equal(resized(video.frames[frame]), image)
+
+
+def test_a_video_without_frames_makes_no_group(miniature):
+    whole = groups(miniature)[0]
+    with pytest.raises(ValueError, match=r"groups must hold videos with frames, got none of d/m/1$"):
+        ForgeryGroups([(*whole[:4], Video("d", "m", "1", ()))], CONTRACT)
 
 
 def test_groups_must_be_of_one_length(miniature):
@@ -348,6 +472,19 @@ def test_every_frame_of_every_video(copy):
         assert torch.equal(image, resized(file))
         assert (label, key) == (video.method != REAL, f"FaceForensics++/{video.method}/{video.id}")
     assert torch.equal(data[-1][0], data[len(data) - 1][0])
+
+
+def test_a_loader_leaves_damaged_frames_out(copy):
+    data = VideoFrames(videos(copy), CONTRACT, normalize=False)
+    data.videos[0].frames[2].write_bytes(b"no image")
+    whole = [resized(file) for file in data.videos[0].frames[:2]]
+    with pytest.warns(UserWarning, match=r"a frame is left out: .*frames/000/002.png: the image is broken"):
+        images, _, keys = next(iter(DataLoader(data, batch_size=4)))
+    assert keys == ("FaceForensics++/real/000",) * 3
+    assert torch.equal(images[:2], torch.stack(whole))
+    for read in (lambda: data[2], lambda: data.__getitems__([2])):
+        with pytest.raises(VideoError, match=r"002\.png: the image is broken"):
+            read()
 
 
 def test_fakes_of_a_pair_are_separate_videos(miniature):
