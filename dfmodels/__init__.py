@@ -1,8 +1,38 @@
 """Published deepfake detectors on the operators of dfops."""
 
-from dfmodels import detectors  # registers the builders
-from dfmodels.inference import optimize
-from dfmodels.registry import build, list_models, load
-from dfmodels.weights import save
+import importlib
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["build", "detectors", "list_models", "load", "optimize", "save"]
+from dfmodels import detectors  # registers the builders
+from dfmodels.detector import Detector, InputContract
+from dfmodels.inference import optimize
+from dfmodels.registry import build, list_models, load, register
+from dfmodels.weights import save
+from dfops import __version__
+
+if TYPE_CHECKING:
+    from dfmodels.scoring import score_video
+
+__all__ = [
+    "Detector",
+    "InputContract",
+    "__version__",
+    "build",
+    "detectors",
+    "list_models",
+    "load",
+    "optimize",
+    "register",
+    "save",
+    "score_video",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "score_video":  # what reads videos is optional, and takes its time to import
+        return importlib.import_module("dfmodels.scoring").score_video
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

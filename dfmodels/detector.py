@@ -1,8 +1,9 @@
 """What all detectors have in common: their input contract, their options, and probabilities from logits."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -66,18 +67,19 @@ class Published(nn.Module):
     """A network whose weights a published training script writes, under other names than ours.
 
     Attributes:
-        published_prefixes: what a published checkpoint may put in front of its keys, in any number and order.
         name: what error messages call it.
         config: the options it was built with.
     """
 
-    published_prefixes: ClassVar[tuple[str, ...]] = ("module.",)
     name: str
     config: dict[str, Any]
 
     def published_layout(self) -> dict[str, tuple[str, tuple[int, ...]]]:
-        """Published key -> our key, and the index of that tensor in ours where we keep several in one."""
-        raise NotImplementedError
+        """Published key -> our key, and the index of that tensor in ours where we keep several in one.
+
+        The keys are alike unless overridden.
+        """
+        return {key: (key, ()) for key in self.state_dict()}
 
     def published_leaves_out(self, key: str) -> bool:
         """Whether a published checkpoint may hold `key` without a counterpart here, as parts that never run."""
@@ -177,6 +179,35 @@ class Detector(Published, Optimizable):
             raise ValueError(f"clip must be (B, T, 3, H, W), got shape {tuple(clip.shape)}")
         if clip.shape[3] < 1 or clip.shape[4] < 1:
             raise ValueError(f"clip must have at least one row and column, got shape {tuple(clip.shape)}")
+
+
+def check_detector(model: object) -> None:
+    """Raise TypeError that lists all that `model` lacks of a detector, or has of another type."""
+    if not isinstance(model, Detector):
+        raise TypeError(f"a detector must be a dfmodels.Detector, got {type(model).__name__}")
+    wanted: dict[str, tuple[type, str]] = {
+        "name": (str, "the registered name"),
+        "config": (dict, "the options it was built with, names to JSON values"),
+        "contract": (InputContract, "a dfmodels.InputContract"),
+        "trained": (bool, "True or False"),
+        "optimized": (bool, "True or False"),
+    }
+    problems = []
+    for name, (kind, what) in wanted.items():
+        value = getattr(model, name, None)
+        if not isinstance(value, kind):
+            problems.append(
+                f"{name} must be {what}, " + (f"got {value!r:.100}" if hasattr(model, name) else "is missing")
+            )
+    if isinstance(config := getattr(model, "config", None), dict):
+        try:
+            json.dumps(config)
+        except (TypeError, ValueError) as error:
+            problems.append(f"config must hold JSON values, got {config!r:.200}: {error}")
+    if type(model).forward is nn.Module.forward:
+        problems.append("forward must be a method from clips (B, T, 3, H, W) to logits (B, 2), is missing")
+    if problems:
+        raise TypeError(f"{type(model).__name__} is no complete detector:\n  " + "\n  ".join(problems))
 
 
 def check_option(config: dict[str, Any], condition: bool, name: str, what: str) -> None:

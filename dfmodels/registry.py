@@ -1,17 +1,29 @@
-"""Names of detectors, and the builders behind them."""
+"""Names of detectors, and the builders behind them: ours, and those of other packages.
+
+A package has its detectors found by an entry point of the group `dfmodels.detectors`, whose value is the module that
+registers them.
+"""
 
 import difflib
 import inspect
+import threading
+import warnings
 from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
+import torch
+
 from dfmodels import weights as files
-from dfmodels.detector import Detector
+from dfmodels.detector import Detector, check_detector
 
 Builder = TypeVar("Builder", bound=Callable[..., Detector])
 _BUILDERS: dict[str, Callable[..., Detector]] = {}
 _IMPLIED_OPTIONS: dict[str, Callable[[Iterable[str]], dict[str, Any]]] = {}
+ENTRY_POINTS = "dfmodels.detectors"
+_awaiting: list[EntryPoint] | None = None  # None until a name is looked up
+_loading = threading.RLock()  # a module may look up names while it is loaded
 
 
 def register(
@@ -21,10 +33,19 @@ def register(
 
     Args:
         name: one that is not taken.
-        implied_options: options that the keys of a published checkpoint tell; defaults when it is loaded.
+        implied_options: options that the keys of a published checkpoint tell, without what wrappers of torch put into
+            them; defaults when it is loaded.
+
+    Raises:
+        TypeError: what is decorated cannot be called, or is a class other than a Detector.
+        ValueError: the name is taken.
     """
 
     def decorate(builder: Builder) -> Builder:
+        if not isinstance(name, str) or not name:
+            raise TypeError(f"name must be the name to register, as in @register('mine'), got {name!r}")
+        if not callable(builder) or (isinstance(builder, type) and not issubclass(builder, Detector)):
+            raise TypeError(f"a builder must be a function that returns a Detector, or such a class, got {builder!r}")
         if name in _BUILDERS:
             raise ValueError(f"a detector named {name!r} is registered already")
         _BUILDERS[name] = builder
@@ -36,19 +57,43 @@ def register(
 
 def list_models() -> list[str]:
     """Registered names, sorted."""
+    _load_other_packages()
     return sorted(_BUILDERS)
 
 
 def builder(name: str) -> Callable[..., Detector]:
     """The builder registered as `name`; ValueError with the closest names if there is none."""
+    _load_other_packages()
     if name not in _BUILDERS:
         raise ValueError(f"no detector is named {name!r}; {_hint(name, list_models())}")
     return _BUILDERS[name]
 
 
+def _load_other_packages() -> None:
+    """Import what the entry points name, once; what cannot be is a warning."""
+    global _awaiting
+    with _loading:
+        if _awaiting is None:
+            _awaiting = list(entry_points(group=ENTRY_POINTS))
+        while _awaiting:
+            entry = _awaiting.pop(0)
+            try:
+                entry.load()
+            except (Exception, SystemExit) as error:
+                package = f" of {entry.dist.name} {entry.dist.version}" if entry.dist is not None else ""
+                warnings.warn(
+                    f"the detectors {entry.name!r}{package} are left out: {entry.value} cannot be loaded, "
+                    f"{type(error).__name__}: {error}",
+                    stacklevel=3,
+                )
+
+
 def check_options(name: str, options: Iterable[str]) -> None:
     """Raise TypeError with the closest options of the detector `name` for one that it does not have."""
-    known = list(inspect.signature(builder(name)).parameters)
+    parameters = inspect.signature(builder(name)).parameters
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    known = list(parameters)
     for option in options:
         if option not in known:
             raise TypeError(f"{name} has no option {option!r}; {_hint(option, known)}")
@@ -73,28 +118,42 @@ def build(
         config: options of the builder; with a file written by `save`, its options are the defaults.
 
     Returns:
-        The detector on the CPU, in training mode as torch builds it.
+        The detector on the CPU: with `weights` in evaluation mode, otherwise in training mode as torch builds it.
 
     Raises:
         ValueError: an unknown name, an option out of range, or a file that does not fit.
-        TypeError: an unknown option.
+        TypeError: an unknown option, or a builder whose detector lacks something.
         FileNotFoundError: no such file.
     """
-    construct = builder(name)
+    builder(name)
     check_options(name, config)
     if weights is not None and backbone_weights is not None:
         raise ValueError("give weights or backbone_weights, not both: detector weights hold the backbone's")
     if weights is None:
-        model = construct(**config)
+        model = _construct(name, config)
         if backbone_weights is not None:
             files.load_backbone(model, files.read(backbone_weights)[0], backbone_weights)
         return model
     state, meta = files.read(weights)
     if meta is not None and meta.name != name:
         raise files.WeightsError(f"{weights} holds weights of {meta.name!r}, not of {name!r}")
-    defaults = meta.config if meta is not None else _IMPLIED_OPTIONS[name](state)
-    model = construct(**{**defaults, **config})
+    defaults = meta.config if meta is not None else _IMPLIED_OPTIONS[name](map(files.unwrapped, state))
+    if meta is not None:
+        _check_meta(meta, weights)
+    model = _construct(name, {**defaults, **config})
     files.load_into(model, state, weights)
+    return model.eval()
+
+
+def _construct(name: str, config: dict[str, Any]) -> Detector:
+    model = builder(name)(**config)
+    check_detector(model)
+    if model.name != name:
+        raise TypeError(f"{type(model).__name__}.name must be {name!r}, as it is registered, got {model.name!r}")
+    try:
+        check_options(name, model.config)
+    except TypeError as error:
+        raise TypeError(f"config of {type(model).__name__} could not build it again: {error}") from error
     return model
 
 
@@ -111,11 +170,19 @@ def load(path: str | Path) -> Detector:
             f"{path} does not say which detector it belongs to; name it: dfmodels.build(name, weights={str(path)!r}), "
             "or --model NAME on the command line"
         )
-    try:
-        model = builder(meta.name)(**meta.config)
-    except TypeError as error:
-        raise files.WeightsError(
-            f"{path} was written by dfops {meta.version} with options unknown here: {error}"
-        ) from error
+    _check_meta(meta, path)
+    model = _construct(meta.name, meta.config)
     files.load_into(model, state, path)
     return model.eval()
+
+
+def _check_meta(meta: files.Meta, path: str | Path) -> None:
+    """Raise WeightsError where what a file says of its detector cannot be built here."""
+    try:
+        check_options(meta.name, meta.config)
+        with torch.device("meta"):  # a damaged option may ask for more memory than there is
+            _construct(meta.name, meta.config)
+    except Exception as error:
+        raise files.WeightsError(
+            f"{path} was written by dfops {meta.version} as {meta.name} with options that cannot be built here: {error}"
+        ) from error

@@ -52,6 +52,6 @@ def describe(model: Detector) -> str:
     """Detector, number of parameters, and the options that are not its defaults, given or told by the file."""
     with torch.device("meta"):  # allocates and draws nothing
         defaults = builder(model.name)().config
-    changed = {name: value for name, value in model.config.items() if value != defaults[name]}
+    changed = {name: value for name, value in model.config.items() if name not in defaults or value != defaults[name]}
     parameters = sum(p.numel() for p in model.parameters())
     return f"{model.name}, {parameters:,} parameters, {format_settings(changed) or 'default options'}"

@@ -65,7 +65,7 @@ def load_model(name: str | None, weights: str | Path, settings: dict[str, Any]) 
     if name is None:
         return load(weights)
     try:
-        return build(name, weights=weights, **settings).eval()
+        return build(name, weights=weights, **settings)
     except TypeError as error:  # a builder that met a value of another kind than it wants
         if not settings:
             raise

@@ -5,7 +5,7 @@ Judges single frames: an encoder and a head of two classes. `dfmodels.training.o
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,6 @@ from dfmodels.registry import register
 from dfmodels.weights import PARAMETERS, Layout, inside, renamed
 
 SLOPE = 0.01  # of every LeakyReLU
-PREFIXES = ("module.", "model.")
 
 
 class PlainEncoder(nn.Sequential):
@@ -64,8 +63,6 @@ class LSDA(Detector):
 
     Every frame is judged alone. The fake probability of a clip is the mean of its frames'.
     """
-
-    published_prefixes: ClassVar[tuple[str, ...]] = PREFIXES
 
     def __init__(self, encoder: nn.Module, width: int, contract: InputContract):
         super().__init__()
@@ -132,10 +129,12 @@ class LSDA(Detector):
         return inside("", "encoder.model.", PACKAGE_LAYOUT) if isinstance(self.encoder, EfficientNetB4) else {}
 
     def backbone_leaves_out(self, key: str) -> bool:
-        return key.startswith("_fc.")
+        return CLASSIFIERS.search(key) is not None
 
 
 TRAINING_ONLY = re.compile(r"(encoder_c|encoders_f\.\d+|fc_weights|mlp)\.")
+# of the files of a backbone: of the package, and of DeepfakeBench's detector, whose stem pads less than this encoder's
+CLASSIFIERS = re.compile(r"(^|\.)(_fc|last_layer)\.")
 UNUSED = re.compile(r"^(student_encoder|encoder_c|encoders_f\.\d+)\.model\._fc\.")
 
 

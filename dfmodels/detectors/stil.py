@@ -405,9 +405,6 @@ class Bottleneck(nn.Module):
 class STIL(Detector):
     """The whole detector; `stil` lists its options. It computes in channels-last."""
 
-    # of the containers a checkpoint may come in: the authors' and DeepfakeBench's, saved from a wrapper or not
-    published_prefixes = ("module.", "model.", "base_model.")
-
     def __init__(
         self,
         *,
@@ -610,7 +607,7 @@ def bottleneck_layout(bottleneck: Bottleneck) -> Layout:
 
 def implied_options(keys: Iterable[str]) -> dict[str, Any]:
     """Options that a checkpoint's container tells: DeepfakeBench normalises and samples otherwise than the authors."""
-    benches = [key.removeprefix("module.").startswith("model.base_model.") for key in keys]
+    benches = [key.startswith("model.base_model.") for key in keys]
     return {"preset": "deepfakebench"} if benches and all(benches) else {}
 
 

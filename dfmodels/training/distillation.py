@@ -1,6 +1,5 @@
 """Training of LSDA: epochs over groups of images, with checkpoints to go on from."""
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from dfmodels import weights
+from dfmodels.files import atomic_write
 from dfmodels.training import recipes
 from dfmodels.training.objectives.lsda import LSDADistillation
 
@@ -100,12 +100,8 @@ def _write(training: LSDADistillation, optimizer: Optimizer, history: list[dict[
         "centroid": training.centroid,
         "history": history,
     }
-    partial = path.with_name(path.name + ".part")
-    try:
+    with atomic_write(path) as partial:
         torch.save(content, partial)
-        os.replace(partial, path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def resume(training: LSDADistillation, optimizer: Optimizer, path: str | Path) -> list[dict[str, float]]:

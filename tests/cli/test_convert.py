@@ -118,10 +118,9 @@ def test_files_that_cannot_be_converted(capsys, model, tmp_path):
     for source, message in {
         tmp_path / "nowhere.pth": "does not exist",
         tmp_path: "is a folder",
-        text: "is not a checkpoint of tensors alone",
-        # what is in the way is named; torch's own message would advise to load it all the same
-        code: "code in a file never runs); UnpicklingError: Unsupported global: GLOBAL pathlib",
-        short: "is not a readable safetensors file",
+        text: "is no weights file: it is text that begins with 'no checkpoint'",
+        code: "must hold a state dict (key -> tensor), got dict of folder",
+        short: "neither safetensors nor what torch.save writes",
         other: "holds weights of 'ddl', not of 'stil'",
         write_backbone(model, tmp_path / "imagenet.pth"): "holds weights of the backbone alone",
     }.items():

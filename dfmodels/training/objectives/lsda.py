@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, ClassVar, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +21,6 @@ from dfmodels.backbones.iresnet import IResNet
 from dfmodels.detector import Published, check_option
 from dfmodels.detectors.lsda import (
     LSDA,
-    PREFIXES,
     SLOPE,
     UNUSED,
     encoder_layout,
@@ -159,7 +158,6 @@ class LSDADistillation(Published):
     Source: arXiv:2311.11278 and DeepfakeBench.
     """
 
-    published_prefixes: ClassVar[tuple[str, ...]] = PREFIXES
     name = "the training of lsda"
 
     def __init__(
@@ -361,17 +359,19 @@ class LSDADistillation(Published):
         self.real_trained = True
 
     def load_backbones(self, path: str | Path) -> None:
-        """Load an ImageNet file of `efficientnet_pytorch` into the student and all forgery encoders.
+        """Load EfficientNet-B4 into the student and all forgery encoders, each from the same weights.
+
+        The file is ImageNet's of `efficientnet_pytorch`, or a detector of DeepfakeBench (`effnb4_best.pth`).
 
         Raises:
             ValueError: a file that does not fit, or other encoders.
             FileNotFoundError: no such file.
         """
-        state = {key: value for key, value in files.read(path)[0].items() if not key.startswith("_fc.")}
+        state, leaves_out = files.read(path)[0], self.student.backbone_leaves_out
         for encoder in (self.student.encoder, *self.forgery_encoders):
             if not isinstance(encoder, EfficientNetB4):
                 raise ValueError(f"encoders must be EfficientNet-B4 to load {path}, got {type(encoder).__name__}")
-            files.load_part(encoder.model, PACKAGE_LAYOUT, state, path, "EfficientNet-B4")
+            files.load_part(encoder.model, PACKAGE_LAYOUT, state, path, "EfficientNet-B4", leaves_out)
 
     def published_layout(self) -> Layout:
         layout = inside("", "student.", self.student.published_layout())

@@ -1,0 +1,48 @@
+"""Files that are complete or not there."""
+
+import os
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+
+@contextmanager
+def atomic_write(path: str | Path) -> Iterator[Path]:
+    """A file to write in place of `path`, which it becomes when the block ends; an error leaves `path` as it was.
+
+    The file lies in the folder of `path` (of its target where that is a link), under a name of its own, and has the
+    permissions that the user's umask gives. It is on the disk before the old file goes.
+
+    Raises:
+        OSError: the folder does not exist or cannot be written to, or `path` is no regular file.
+    """
+    path = Path(os.path.realpath(path))
+    if path.exists() and not path.is_file():
+        raise OSError(f"{path} cannot be written: it is {'a folder' if path.is_dir() else 'not a regular file'}")
+    partial = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.part")
+    try:
+        descriptor = os.open(partial, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{path} cannot be written: the folder {path.parent} does not exist") from error
+    except OSError as error:
+        raise OSError(f"{path} cannot be written: {error.strerror}") from error
+    mode = os.fstat(descriptor).st_mode & 0o777
+    os.close(descriptor)
+    try:
+        yield partial
+        os.chmod(partial, mode)  # a writer may have put a private file in its place
+        _flush(partial)
+        os.replace(partial, path)
+        with suppress(OSError):  # not every file system can flush a folder
+            _flush(path.parent)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _flush(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
