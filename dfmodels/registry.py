@@ -8,12 +8,13 @@ import difflib
 import inspect
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor
 
 from dfmodels import weights as files
 from dfmodels.detector import Detector, check_detector
@@ -137,10 +138,10 @@ def build(
     state, meta = files.read(weights)
     if meta is not None and meta.name != name:
         raise files.WeightsError(f"{weights} holds weights of {meta.name!r}, not of {name!r}")
-    defaults = meta.config if meta is not None else _IMPLIED_OPTIONS[name](map(files.unwrapped, state))
     if meta is not None:
-        _check_meta(meta, weights)
-    model = _construct(name, {**defaults, **config})
+        model = _construct_saved(meta, state, weights, config)
+    else:
+        model = _construct(name, {**_IMPLIED_OPTIONS[name](map(files.unwrapped, state)), **config})
     files.load_into(model, state, weights)
     return model.eval()
 
@@ -170,19 +171,35 @@ def load(path: str | Path) -> Detector:
             f"{path} does not say which detector it belongs to; name it: dfmodels.build(name, weights={str(path)!r}), "
             "or --model NAME on the command line"
         )
-    _check_meta(meta, path)
-    model = _construct(meta.name, meta.config)
+    model = _construct_saved(meta, state, path, {})
     files.load_into(model, state, path)
     return model.eval()
 
 
-def _check_meta(meta: files.Meta, path: str | Path) -> None:
-    """Raise WeightsError where what a file says of its detector cannot be built here."""
+def _construct_saved(
+    meta: files.Meta, state: Mapping[str, Tensor], path: str | Path, config: Mapping[str, Any]
+) -> Detector:
+    """The detector that `save` wrote to `path`, but for options that the caller gives."""
     try:
         check_options(meta.name, meta.config)
-        with torch.device("meta"):  # a damaged option may ask for more memory than there is
-            _construct(meta.name, meta.config)
+        if _asks_for(meta.name, meta.config) > sum(value.numel() for value in state.values()):
+            raise ValueError("they make a larger detector than the file holds")
+        return _construct(meta.name, {**meta.config, **config})
     except Exception as error:
+        if config:
+            raise
         raise files.WeightsError(
-            f"{path} was written by dfops {meta.version} as {meta.name} with options that cannot be built here: {error}"
+            f"{path} was written by dfops {meta.version} as {meta.name!r} with options unknown here: {error}"
         ) from error
+
+
+def _asks_for(name: str, config: Mapping[str, Any]) -> int:
+    """How many numbers a detector holds, found without memory for them: a damaged file may ask for more than there is.
+
+    0 where the builder looks at values while it builds, so that nobody knows without building.
+    """
+    try:
+        with torch.device("meta"):
+            return sum(value.numel() for value in builder(name)(**config).state_dict().values())
+    except (RuntimeError, NotImplementedError):
+        return 0

@@ -57,7 +57,7 @@ def format_settings(config: dict[str, Any]) -> str:
 
 
 def format_value(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value)
+    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def load_model(name: str | None, weights: str | Path, settings: dict[str, Any]) -> Detector:

@@ -16,7 +16,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     for name in list_models():
         build = builder(name)
-        print(f"{name}: {(inspect.getdoc(build) or '').splitlines()[0]}")
+        print(f"{name}: {(inspect.getdoc(build) or 'no description').splitlines()[0]}")
         for option in inspect.signature(build).parameters.values():
-            print(f"    {format_settings({option.name: option.default})}")
+            given = option.default is option.empty
+            print(f"    {option.name if given else format_settings({option.name: option.default})}")
     return 0

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfmodels.detector import Detector, InputContract, fake_probability
+from dfmodels.detector import Detector, InputContract, check_detector, fake_probability
 from dfmodels.video import Clip, FaceDetector, VideoError, read_clips
 
 AVERAGES = ("probabilities", "logits")
@@ -124,6 +124,7 @@ def score_video(
         ValueError: an argument out of range.
         RuntimeError: the detector is not trained.
     """
+    check_detector(model)
     contract = model.contract
     unit = contract.unit
     if batch_size is None:

@@ -292,7 +292,7 @@ def count_packets(video: VideoFile) -> int:
     if video.present is not None and video.promised is not None:
         if video.present < video.promised:
             raise video.broken("cut off", video.present)
-        return video.present
+        return _some_frames(video, video.present)
     count, end = 0, 0
     try:
         for packet in video.container.demux(video.stream):
@@ -304,6 +304,10 @@ def count_packets(video: VideoFile) -> int:
         raise video.broken("cut off", count) from error
     if falls_short(video, end):
         raise video.broken("cut off", count)
+    return _some_frames(video, count)
+
+
+def _some_frames(video: VideoFile, count: int) -> int:
     if count == 0:
         raise VideoError(f"{video.path}: the video stream holds no frames")
     return count

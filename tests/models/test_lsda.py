@@ -201,6 +201,25 @@ def test_an_imagenet_file_starts_every_encoder_of_a_training(imagenet):
         distillation().load_backbones(imagenet)
 
 
+def test_a_detector_of_deepfakebench_starts_every_encoder(imagenet, tmp_path):
+    content = torch.load(imagenet, weights_only=True)
+    bench = {f"backbone.efficientnet.{key}": value for key, value in content.items() if not key.startswith("_fc")}
+    bench |= {"backbone.last_layer.weight": torch.zeros(2, 1792), "backbone.last_layer.bias": torch.zeros(2)}
+    training = LSDADistillation(dfmodels.build("lsda"), num_domains=1, real_encoder=plain(512), pull=(1,), push=())
+    for prefix in ("", "module."):
+        path = tmp_path / "effnb4_best.pth"
+        torch.save({prefix + key: value for key, value in bench.items()}, path)
+        with pytest.raises(weights.WeightsError, match="holds weights of the backbone alone, not of a lsda detector"):
+            dfmodels.build("lsda", weights=path)
+        model = dfmodels.build("lsda", backbone_weights=path)
+        training.load_backbones(path)
+        for encoder in (model.encoder, training.student.encoder, training.forgery_encoders[0]):
+            assert torch.equal(encoder.model.conv_stem.weight, content["_conv_stem.weight"])
+            assert torch.equal(encoder.model.bn2.bias, content["_bn1.bias"])
+        assert model.training
+        assert not model.trained
+
+
 def test_a_file_of_face_recognition_gives_the_real_encoder(tmp_path):
     training = LSDADistillation(small("lsda", width=512), [plain(512) for _ in range(4)])
     images = groups()
