@@ -54,7 +54,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def tree(session: nox.Session) -> None:
-    """This tree, editable: the environment of types, test, demo and bench (once 3 GB, 6 on disk; 5 min)."""
+    """This tree, editable: the environment of types, test, demo and bench (3 GB once, 6 on disk)."""
     install_tree(session)
     session.install("mypy")
 
@@ -73,7 +73,7 @@ def types(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["tree"])
 def test(session: nox.Session) -> None:
-    """All tests on the CPU; without arguments, then the kernel bodies again under the sanitizers (TEST_MINUTES min)."""
+    """All tests on the CPU; without arguments, then the kernel bodies again under the sanitizers."""
     if session.posargs:
         run_in_tree(session, "pytest", *session.posargs)
         return
@@ -153,7 +153,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["tree"])
 def demo(session: nox.Session) -> None:
-    """Train a small detector on rendered clips and score two videos (5 min)."""
+    """Train a small detector on rendered clips and score two videos (minutes)."""
     run_in_tree(session, "dfmodels", "demo", *session.posargs)
 
 
