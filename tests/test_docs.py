@@ -6,7 +6,7 @@ Every block of code is fenced and says what it is:
   one goes on where the block before it ended. What would take minutes is replaced before it runs (REDUCED).
 - `python signature` is compared with the function of that name.
 - `sh` is read by a shell; its `dfmodels` commands must be accepted, and cheap ones run (RUN).
-- `json` is parsed, `text` is a formula or a grammar; options of `dfmodels` named in one must exist.
+- `json` and `toml` are parsed, `text` is a formula or a grammar; options of `dfmodels` named in one must exist.
 """
 
 import ast
@@ -243,7 +243,7 @@ def test_named_commands_and_options_exist(name, rest):
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_block_says_what_it_is(page):
-    languages = {"python", "python signature", "sh", "json", "text"}
+    languages = {"python", "python signature", "sh", "json", "toml", "text"}
     text = page_text(page)
     assert {language for language, _ in FENCE.findall(text)} <= languages
     assert text.count("```") == 2 * len(FENCE.findall(text))
@@ -252,6 +252,11 @@ def test_every_block_says_what_it_is(page):
     assert not indented, "code is fenced, so that it says what it is"
     for code in blocks(page, "json"):
         json.loads(code)
+
+
+@pytest.mark.parametrize(("page", "code"), shown("toml"))
+def test_toml_is_valid(page, code):
+    pytest.importorskip("tomllib", reason="in Python from 3.11 on").loads(code)
 
 
 @pytest.mark.parametrize("page", PAGES)
