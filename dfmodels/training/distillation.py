@@ -114,13 +114,17 @@ def resume(training: LSDADistillation, optimizer: Optimizer, path: str | Path) -
     content: Any = weights.unpickle(path, device)
     if not isinstance(content, dict) or not content.keys() >= {"state_dict", "optimizer", "centroid", "history"}:
         raise ValueError(f"checkpoint {path} was not written by a training of lsda; name another file to begin anew")
+    centroid, history = content["centroid"], content["history"]
     try:
         training.load_state_dict(content["state_dict"])
         optimizer.load_state_dict(content["optimizer"])
-    except (RuntimeError, ValueError, KeyError) as error:
+        if not isinstance(centroid, Tensor | None):
+            raise ValueError(f"centroid must be a tensor or None, got {type(centroid).__name__}")
+        if not isinstance(history, list) or not all(isinstance(losses, dict) for losses in history):
+            raise ValueError(f"history must be a list of the losses of each epoch, got {history!r:.100}")
+    except Exception as error:  # of a damaged file, anything
         raise ValueError(
             f"checkpoint {path} holds another training; name another file to begin anew. {error}"
         ) from error
-    training.centroid = content["centroid"]
-    history: list[dict[str, float]] = content["history"]
+    training.centroid = centroid
     return history
