@@ -13,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from dfmodels import weights
 from dfmodels.files import atomic_write
 from dfmodels.training import recipes
+from dfmodels.training.loop import Losses, check_plan, check_state
 from dfmodels.training.objectives.lsda import LSDADistillation
 
 
@@ -31,13 +32,15 @@ def distill(
     """Train the student of `training` on its own device, and mark it as trained.
 
     Order of the groups and all random draws of an epoch follow from `seed` and the number of the epoch, so a training
-    that was cut off and one that was not end alike. Losses are read from the device once an epoch.
+    that was cut off and one that was not end alike. Losses are read from the device once an epoch, in a long one every
+    CHECK_EVERY steps; where one is not finite the training ends, and `checkpoint` holds the epoch before. While it
+    trains, and where it does not come to its end, the student counts as untrained.
 
     Args:
         training: forward and losses.
         groups: (images (D + 1, 3, H, W), labels (D + 1,)) pairs as of `dfmodels.data.ForgeryGroups`, whose draws are
             given the number of each epoch.
-        epochs: passes over the groups, those of earlier calls that `checkpoint` holds among them.
+        epochs: passes over the groups, at least 1, those of earlier calls that `checkpoint` holds among them.
         batch_size: groups a step; an incomplete last batch is left out.
         optimizer: of the parameters of `training`; by default `recipes.lsda`.
         seed: of order and draws.
@@ -49,8 +52,10 @@ def distill(
         The mean of every loss over each epoch, earlier ones among them.
 
     Raises:
-        ValueError: fewer groups than a batch, or a checkpoint of another training.
+        ValueError: fewer groups than a batch, a number below 1, or a checkpoint of another training.
+        DivergedError: a loss, a weight or the state of the optimiser is not finite.
     """
+    check_plan(epochs, batch_size)
     steps = len(groups) // batch_size  # type: ignore[arg-type]
     if steps < 1:
         raise ValueError(f"groups must hold at least one batch of {batch_size}, got {len(groups)}")  # type: ignore[arg-type]
@@ -60,6 +65,7 @@ def distill(
     if checkpoint is not None and Path(checkpoint).exists():
         history = resume(training, optimizer, checkpoint)
     training.train()
+    training.student.trained = False
     for epoch in range(len(history), epochs):
         order = torch.Generator().manual_seed(_seed(seed, epoch))
         draws = torch.Generator(device).manual_seed(_seed(seed, epoch))
@@ -69,7 +75,8 @@ def distill(
         loader = DataLoader(
             groups, batch_size, shuffle=True, drop_last=True, generator=order, num_workers=num_workers
         )  # fmt: skip
-        totals: dict[str, Tensor] = {}
+        kept = "" if checkpoint is None or epoch == 0 else f"{checkpoint} holds epoch {epoch}, the last whole one"
+        sums = Losses(epoch, kept)
         with torch.random.fork_rng():
             torch.manual_seed(_seed(seed, epoch))  # stochastic depth has no generator of its own
             for step, (images, _) in enumerate(loader):
@@ -77,11 +84,11 @@ def distill(
                 optimizer.zero_grad()
                 losses["overall"].backward()
                 optimizer.step()
-                for name, value in losses.items():
-                    totals[name] = totals.get(name, torch.zeros_like(value)) + value.detach()
+                sums.add(losses)
                 if progress is not None:
                     progress(epoch * steps + step + 1, epochs * steps)
-        history.append({name: float(total) / steps for name, total in totals.items()})
+        history.append(sums.means())
+        check_state({**training.state_dict(), "optimizer": optimizer.state_dict()}, epoch, kept)
         if checkpoint is not None:
             _write(training, optimizer, history, Path(checkpoint))
     training.eval()

@@ -1,6 +1,9 @@
-"""A plain training loop over labelled clips."""
+"""A plain training loop over labelled clips, and what ends a training that has diverged."""
 
-from collections.abc import Callable
+import math
+import operator
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -8,6 +11,90 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from dfmodels.detector import Detector
+
+CHECK_EVERY = 100  # steps from one look at the losses to the next: each waits for the device
+
+
+class DivergedError(RuntimeError):
+    """A training whose loss or weights are no longer finite; the message says when, what, and what to do."""
+
+
+class Losses:
+    """The losses of an epoch, summed on their device; they are read every CHECK_EVERY steps.
+
+    Args:
+        epoch: number of the epoch, for the error.
+        advice: what the caller has to say about what is left of the training.
+    """
+
+    def __init__(self, epoch: int, advice: str = "") -> None:
+        self.epoch, self.advice = epoch, advice
+        self.steps = 0
+        self._names: tuple[str, ...] = ()
+
+    def add(self, losses: Mapping[str, Tensor]) -> None:
+        """Take the losses of a step.
+
+        Raises:
+            DivergedError: one of a step up to this one was not finite; found with the next look.
+        """
+        values = torch.stack([value.detach().double() for value in losses.values()])
+        if not self._names:
+            self._names = tuple(losses)
+            self._sums, self._first = torch.zeros_like(values), torch.zeros_like(values)
+            self._step, self._first_step = torch.zeros_like(values[0]), torch.zeros_like(values[0])
+        self._sums += values
+        self._step += 1
+        first = ~values.isfinite().all() & (self._first_step == 0)
+        self._first = torch.where(first, values, self._first)
+        self._first_step = torch.where(first, self._step, self._first_step)
+        self.steps += 1
+        if self.steps % CHECK_EVERY == 0:
+            self.means()
+
+    def means(self) -> dict[str, float]:
+        """Mean of every loss so far.
+
+        Raises:
+            DivergedError: one of them was not finite.
+        """
+        step, *values = torch.cat([self._first_step[None], self._first, self._sums]).tolist()
+        first, sums = values[: len(self._names)], values[len(self._names) :]
+        if step:
+            shown = ", ".join(f"{name} {value:.4g}" for name, value in zip(self._names, first, strict=True))
+            raise diverged(
+                f"the loss of step {int(step)} of epoch {self.epoch + 1} is not finite: {shown}", self.advice
+            )
+        return {name: total / self.steps for name, total in zip(self._names, sums, strict=True)}
+
+
+def check_state(state: Mapping[str, Any], epoch: int, advice: str = "") -> None:
+    """Raise DivergedError unless all floating-point tensors of a state dict, of a model or an optimiser, are finite.
+
+    A loss tells of the weights before its step, so the last step of an epoch is judged by this; read from the device
+    once.
+    """
+    tensors = {name: value for name, value in _tensors(state) if value.is_floating_point() and value.numel()}
+    finite = torch.stack([value.isfinite().all().cpu() for value in tensors.values()])
+    if not finite.all():
+        wrong = [name for name, whole in zip(tensors, finite.tolist(), strict=True) if not whole]
+        shown = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
+        raise diverged(f"epoch {epoch + 1} ends with values that are not finite in {shown}", advice)
+
+
+def _tensors(state: Any, name: str = "") -> Any:
+    if isinstance(state, Tensor):
+        yield name, state
+    elif isinstance(state, Mapping):
+        for key, value in state.items():
+            yield from _tensors(value, f"{name}.{key}" if name else str(key))
+
+
+def diverged(what: str, advice: str) -> DivergedError:
+    return DivergedError(
+        f"training has diverged: {what}. Begin again with a lower learning rate, and look for clips or images that are "
+        f"not finite{'; ' + advice if advice else ''}"
+    )
 
 
 def fit(
@@ -22,39 +109,69 @@ def fit(
 ) -> None:
     """Train `model` on its own device with cross-entropy, AdamW and a one-cycle schedule; marks it as trained.
 
+    While it trains, and where it does not come to its end, the model counts as untrained. Without `progress` losses are
+    read from the device every CHECK_EVERY steps and at the end of an epoch.
+
     Args:
         model: a detector.
         clips: (clip (T, 3, H, W), label) pairs, label 0 real, 1 fake; normalised as the detector's contract says.
-        epochs: passes over the clips.
+        epochs: passes over the clips, at least 1.
         batch_size: clips a step; an incomplete last batch is left out.
-        learning_rate: highest rate of the cycle.
+        learning_rate: highest rate of the cycle, above 0.
         seed: of the order of the clips.
         progress: called after each step with its loss.
 
     Raises:
-        ValueError: fewer clips than a batch.
+        ValueError: fewer clips than a batch, a label that is no class, or another argument out of range.
+        DivergedError: a loss or weights that are not finite.
     """
     num_clips = len(clips)  # type: ignore[arg-type]
+    check_plan(epochs, batch_size)
     if num_clips < batch_size:
         raise ValueError(f"clips must hold at least one batch of {batch_size}, got {num_clips}")
+    if not 0 < learning_rate < math.inf:
+        raise ValueError(f"learning_rate must be a finite number above 0, got {learning_rate}")
     device = next(model.parameters()).device
     steps = num_clips // batch_size
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * steps)
     order = torch.Generator().manual_seed(seed)
     model.train()
-    for _ in range(epochs):
+    model.trained = False
+    for epoch in range(epochs):
         shuffled = torch.randperm(num_clips, generator=order).tolist()
+        losses = Losses(epoch)
         for step in range(steps):
             batch = [clips[i] for i in shuffled[step * batch_size : (step + 1) * batch_size]]
             images = torch.stack([clip for clip, _ in batch]).to(device)
-            labels = torch.tensor([label for _, label in batch], device=device)
-            loss = F.cross_entropy(model(images), labels)
+            logits = model(images)
+            labels = torch.tensor([check_label(label, logits.shape[1]) for _, label in batch], device=device)
+            loss = F.cross_entropy(logits, labels)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
             schedule.step()
+            losses.add({"overall": loss})
             if progress is not None:
                 progress(loss.item())
+        losses.means()
+    check_state(model.state_dict(), epochs - 1)
     model.trained = True
     model.eval()
+
+
+def check_plan(epochs: int, batch_size: int) -> None:
+    for name, value in (("epochs", epochs), ("batch_size", batch_size)):
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+
+
+def check_label(label: Any, num_classes: int) -> int:
+    """A label as a Python number; ValueError for what is no class: on a GPU it would end the process."""
+    try:
+        number = operator.index(label)
+    except TypeError:
+        number = -1
+    if not 0 <= number < num_classes:
+        raise ValueError(f"label must be a whole number from 0 (real) to {num_classes - 1}, got {label!r}")
+    return number

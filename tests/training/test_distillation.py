@@ -9,7 +9,8 @@ from dfmodels.data import ForgeryGroups, VideoFrames, folder_videos, make_groups
 from dfmodels.detectors.lsda import PlainEncoder
 from dfmodels.evaluation.metrics import roc_auc
 from dfmodels.synthetic import write_miniature
-from dfmodels.training import LSDADistillation, distill
+from dfmodels.training import DivergedError, LSDADistillation, distill
+from dfmodels.training.loop import Losses
 
 CHANNELS, WIDTH, SIZE = (24, 48, 96, 96), 64, 64
 
@@ -57,7 +58,7 @@ def test_learns_and_goes_on_where_it_stopped(miniature, tmp_path):
     frames = VideoFrames(videos(miniature, "test"), model.student.contract)
     images, labels, _ = zip(*(frames[i] for i in range(len(frames))), strict=True)
     probabilities = torch.cat([model.student.predict(batch[:, None]) for batch in torch.stack(images).split(64)])
-    assert roc_auc(labels, probabilities.tolist()) > 0.9
+    assert roc_auc(labels, probabilities) > 0.9
 
 
 def test_cut_off_or_not_is_the_same(miniature, tmp_path):
@@ -110,11 +111,69 @@ def test_what_it_cannot_go_on_from(miniature, tmp_path):
         distill(wider, few(miniature, wider), epochs=2, checkpoint=path)
 
 
-def test_weights_are_read_from_the_device_once_an_epoch(miniature, monkeypatch):
+def test_losses_are_read_from_the_device_once_an_epoch(miniature, monkeypatch):
     """Nothing in a step asks the device for a value."""
     model = training((8, 16), 16)
-    reads = []
-    item = torch.Tensor.__float__
-    monkeypatch.setattr(torch.Tensor, "__float__", lambda self: reads.append(1) or item(self))
+    reads, floats = [], []
+    means, item = Losses.means, torch.Tensor.__float__
+    monkeypatch.setattr(Losses, "means", lambda self: reads.append(self.steps) or means(self))
+    monkeypatch.setattr(torch.Tensor, "__float__", lambda self: floats.append(1) or item(self))
     history = distill(model, few(miniature, model), epochs=2)
-    assert len(reads) == sum(map(len, history))
+    assert reads == [2, 2]
+    assert not floats
+    assert all(isinstance(value, float) for losses in history for value in losses.values())
+
+
+@pytest.mark.parametrize("what", ["loss", "gradient", "memory of the optimiser"])
+def test_what_is_not_finite_ends_the_training_and_leaves_the_last_good_checkpoint(
+    miniature, tmp_path, monkeypatch, what
+):
+    path = tmp_path / "file.pth"
+    model = training((8, 16), 16)
+    adam = optimizer(model)
+    distill(model, few(miniature, model), epochs=1, optimizer=adam, checkpoint=path)
+    assert model.student.trained
+    good = path.read_bytes()
+    if what == "loss":
+        losses = model.losses
+        monkeypatch.setattr(
+            model, "losses", lambda outputs: {name: value.log() * -1 / 0 for name, value in losses(outputs).items()}
+        )
+        message = r"the loss of step 1 of epoch 2 is not finite: .*overall (-inf|inf|nan)"
+    elif what == "gradient":
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        step = iter([1.0, float("inf")])  # of two steps, so no loss tells of it
+        parameters[0].register_hook(lambda gradient: gradient * next(step))
+        message = r"epoch 2 ends with values that are not finite in [\w.]+"
+    else:
+        parameters = [p for p in model.parameters() if p.requires_grad]
+        parameters[0].register_hook(lambda gradient: gradient * 1e30)  # its square is more than float32 holds
+        message = r"epoch 2 ends with values that are not finite in optimizer\.state\.\d+\.exp_avg_sq"
+    with pytest.raises(DivergedError, match=message + rf".*; {path} holds epoch 1, the last whole one$"):
+        distill(model, few(miniature, model), epochs=2, optimizer=adam, checkpoint=path)
+    assert path.read_bytes() == good
+    assert list(tmp_path.iterdir()) == [path]
+    assert not model.student.trained
+    again = training((8, 16), 16, seed=1)
+    again.load_checkpoint(path)
+    assert all(value.isfinite().all() for value in again.state_dict().values())
+
+
+def test_an_interrupted_training_marks_nothing_trained(miniature):
+    model = training((8, 16), 16)
+    model.student.trained = True
+
+    def interrupt(done, total):
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        distill(model, few(miniature, model), epochs=1, progress=interrupt)
+    assert not model.student.trained
+
+
+@pytest.mark.parametrize("options", [{"epochs": 0}, {"epochs": 1, "batch_size": 0}])
+def test_nothing_to_train(miniature, options):
+    model = training((8, 16), 16)
+    with pytest.raises(ValueError, match="must be a whole number of at least 1, got 0"):
+        distill(model, few(miniature, model), **options)
+    assert not model.student.trained
