@@ -59,6 +59,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    if "" in options.videos or options.plot == "":
+        raise ValueError("VIDEO and --plot must be paths, got an empty one")  # it would be the folder at hand
     num_clips = _num_clips(options.clips)
     if options.batch is not None and options.batch < 1:
         raise ValueError(f"--batch must be at least 1, got {options.batch}")
@@ -77,7 +79,9 @@ def run(options: argparse.Namespace) -> int:
         select=options.select,
         plot=options.plot,
     )
-    sys.stdout.write(FORMATS[options.format](scores))
+    encoding = sys.stdout.encoding or "utf-8"
+    # the name of a file may hold what the terminal cannot show, or no text at all
+    sys.stdout.write(FORMATS[options.format](scores).encode(encoding, "backslashreplace").decode(encoding))
     return 1 if any(score.error for score in scores) else 0
 
 
@@ -86,6 +90,6 @@ def _num_clips(text: str | None) -> int | Literal["all"] | None:
         return None
     if text == "all":
         return "all"
-    if not text.isascii() or not text.isdigit() or int(text) < 1:
+    if not text.isascii() or not text.isdigit() or len(text) > 18 or int(text) < 1:
         raise ValueError(f"--clips must be a number from 1 on or all, got {text!r}")
     return int(text)

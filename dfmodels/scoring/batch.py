@@ -1,6 +1,7 @@
 """Many videos one after the other, with a progress bar."""
 
 import logging
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,12 @@ from typing import Any, Literal
 
 from dfmodels.detector import Detector
 from dfmodels.progress import progress_bar
+from dfmodels.scoring.formats import printable
 from dfmodels.scoring.video import VideoScore, clips_wanted, score_video
 from dfmodels.video import FaceDetector, VideoError, clip_frames, count_frames
 
 LOG = logging.getLogger(__name__)
+LONGEST_NAME = 240  # bytes; a suffix and a number have to fit behind it
 
 
 def score_videos(
@@ -28,17 +31,19 @@ def score_videos(
     """Score videos one by one with a progress bar, and plot them; options as for `score_video`.
 
     No pictures are kept: memory does not grow by the crops of the videos scored.
+
+    Raises:
+        ValueError: an argument out of range, or a folder for plots that cannot be made or written to.
     """
     folder = None
     if plot is not None:
         from dfmodels.scoring.plots import plot_video
 
-        folder = Path(plot)
-        folder.mkdir(parents=True, exist_ok=True)
+        folder = _writable(Path(plot))
     scores = []
     taken: set[str] = set()
     for number, path in enumerate(paths, 1):
-        label = f"[{number}/{len(paths)}] {Path(path).name}"
+        label = f"[{number}/{len(paths)}] {printable(Path(path).name)}"
         with progress_bar(total=_frames_to_read(path, model, num_clips), desc=label, unit="frame", leave=False) as bar:
             score = score_video(
                 model,
@@ -73,11 +78,23 @@ def _frames_to_read(path: str | Path, model: Detector, num_clips: int | Literal[
         return None
 
 
+def _writable(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"plot must be a folder to write to, {folder} cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"plot must be a folder to write to, {folder} does not allow it")
+    return folder
+
+
 def _free_name(video: Path, taken: set[str]) -> str:
     """Picture name after the video's; a number is added where two videos share a name."""
-    name, number = f"{video.name}.png", 1
+    # a path like `.` or `clips/..` has no name of its own, and a name holds 255 bytes at most
+    stem = os.fsdecode(os.fsencode(video.name or video.resolve().name)[:LONGEST_NAME])
+    name, number = f"{stem}.png", 1
     while name in taken:
         number += 1
-        name = f"{video.name}-{number}.png"
+        name = f"{stem}-{number}.png"
     taken.add(name)
     return name

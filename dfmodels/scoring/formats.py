@@ -12,7 +12,7 @@ from dfmodels.scoring.video import VideoScore
 
 def table(scores: Sequence[VideoScore]) -> str:
     """For people: one line a video, then the reasons of those that failed. All scores are of one detector."""
-    names = [str(score.path) for score in scores]
+    names = [printable(str(score.path)) for score in scores]
     width = max(len("video"), *map(len, names))
     unit = scores[0].unit
     count = len(unit) + 1
@@ -28,8 +28,13 @@ def table(scores: Sequence[VideoScore]) -> str:
             f"{name:{width}}  {score.verdict:7}  {score.probability:16.3f}  {len(score.clips):{count}d}  {highest:>20}"
             f"  {score.seconds:7.1f} s"
         )
-    lines += [f"failed: {score.error}" for score in scores if score.error]
+    lines += [f"failed: {printable(score.error)}" for score in scores if score.error]
     return "\n".join(lines) + "\n"
+
+
+def printable(text: str) -> str:
+    """Text of one line: escapes in the place of line breaks, control characters and what is no Unicode."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def as_dict(score: VideoScore) -> dict[str, Any]:

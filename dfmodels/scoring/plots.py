@@ -10,7 +10,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dfmodels.detector import Detector
+from dfmodels.files import atomic_write
 from dfmodels.optional import require
+from dfmodels.scoring.formats import printable
 from dfmodels.scoring.video import SUSPECT_FRAMES, ClipScore, VideoScore
 
 REAL, FAKE, INK = "#2a7f9e", "#c8442f", "#333333"
@@ -88,7 +90,8 @@ def plot_video(model: Detector, score: VideoScore, path: str | Path) -> None:
         for axes, t in zip(_row(strip, caption, columns), shown, strict=False):
             axes.imshow(frames[t].mean(-1), cmap="gray", vmin=0, vmax=255)
             axes.imshow(values[t], cmap="inferno", vmin=0, vmax=1, alpha=0.25 + 0.6 * values[t])
-    figure.savefig(path, format="png")
+    with atomic_write(path) as partial:
+        figure.savefig(partial, format="png")
 
 
 def _row(strip: Any, caption: str, columns: int) -> list[Any]:
@@ -144,5 +147,6 @@ def _color(clip: ClipScore) -> str:
 
 
 def _shown_name(path: Path) -> str:
-    name = path.name if len(path.name) <= 70 else f"{path.name[:45]} ... {path.name[-20:]}"
+    name = printable(path.name)
+    name = name if len(name) <= 70 else f"{name[:45]} ... {name[-20:]}"
     return name.replace("$", r"\$")  # a dollar sign would begin a formula

@@ -37,8 +37,10 @@ class BoxesFile:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.name = f"boxes:{os.fspath(path)}"
         self.path = Path(path)
+        if self.path.exists() and not self.path.is_file():  # reading a pipe would wait for a writer for ever
+            raise ValueError(f"{self.path}: expected a boxes file in JSON, this is no file")
         try:
-            content = json.loads(self.path.read_text("utf-8"))
+            content = json.loads(self.path.read_text("utf-8-sig"), object_pairs_hook=unique)
         except OSError as error:
             raise ValueError(f"{self.path}: the boxes file cannot be read: {error.strerror or error}") from error
         except (ValueError, RecursionError) as error:
@@ -86,6 +88,15 @@ class BoxesFile:
                 raise ValueError(f"{place}: frame {int(key)} is listed twice")
             result[int(key)] = np.array([read_box(box, place) for box in boxes or ()], np.float64).reshape(-1, 15)
         return result
+
+
+def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; ValueError for a key that occurs twice, of which only the last would count."""
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        twice = next(key for i, (key, _) in enumerate(pairs) if key in dict(pairs[:i]))
+        raise ValueError(f"the key {twice!r} twice")
+    return result
 
 
 def read_box(box: Any, place: str) -> list[float]:

@@ -65,8 +65,8 @@ def clip_frames(
     repeats its last frame. Of S segments, `num_clips` N < S takes those at the centres of N equal parts: segment
     floor((i + 1/2) S / N) for i = 0..N-1.
 
-    "spread": the T * N frames of `eval_frames`, T at a time. A video of fewer frames repeats some, within a clip and
-    from one clip to the next.
+    "spread": the T * N frames of `eval_frames`, T at a time, N at most its SPAN candidates. A video of fewer frames
+    repeats some, within a clip and from one clip to the next.
 
     "even": T * N frames of `even_frames`, T at a time. N is at most the number of clips that different frames fill, so
     only a video of fewer than T frames repeats some; with T = 1 a video of no more than N frames gives each of them
@@ -93,6 +93,10 @@ def clip_frames(
     if sampling == "spread":
         if num_clips is None:
             num_clips = max(1, min(num_frames_in_video, SPAN) // clip_length)
+        elif num_clips > SPAN:
+            raise ValueError(
+                f"num_clips must be at most {SPAN} where frames are spread over the video, got {num_clips}"
+            )
         return cut(eval_frames(num_frames_in_video, clip_length * num_clips), clip_length)
     segments = max(1, num_frames_in_video // clip_length)
     if sampling == "even":

@@ -33,6 +33,8 @@ MP4_BOXES = frozenset(
     {b"ftyp", b"styp", b"moov", b"moof", b"mdat", b"free", b"skip", b"wide", b"uuid", b"meta", b"sidx"}
 )
 NO_INDEX = "the video is cut off, its index (moov) is missing; copy or download the file again"
+# Brands of pictures in HEIF files. A phone stores a picture as tiles, and ffmpeg would show one of them.
+PICTURES = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif"})
 IDENTITY = (1, 0, 0, 1)
 
 
@@ -82,13 +84,17 @@ def open_video(path: Path, *, threads: bool = True) -> Iterator[VideoFile]:
     except OSError as error:
         raise VideoError(f"{path}: the file cannot be opened: {error.strerror or error}") from error
     except ValueError as error:
-        raise VideoError(f"{path!r}: the file cannot be opened: {error}") from error
+        raise VideoError(f"{str(path)!r}: the file cannot be opened: {error}") from error
     if file is None:
         raise VideoError(f"{path}: expected a video or a folder of images, this is neither a file nor a folder")
     with file:
         size = path.stat().st_size
         if size == 0:
             raise VideoError(f"{path}: the file is empty; copy or download it again")
+        head = file.read(12)
+        file.seek(0)
+        if head[4:8] == b"ftyp" and head[8:] in PICTURES:
+            raise VideoError(f"{path}: this is a picture of kind {head[8:].decode()}; convert it to png or jpg")
         try:
             # An open file instead of its name: ffmpeg would read a meaning into `%03d`, a colon or a leading dash.
             # No protocol is allowed, so a playlist can neither open other files nor wait for a network.

@@ -320,6 +320,9 @@ def test_a_backbone_gives_no_verdict(capsys, tmp_path):
         (["--weights", "nowhere.safetensors"], "nowhere.safetensors does not exist"),
         (["--clips", "0"], "--clips must be a number from 1 on or all, got '0'"),
         (["--clips", "many"], "got 'many'"),
+        (["--clips", "9" * 5000], "--clips must be a number from 1 on or all"),
+        (["--plot", ""], "VIDEO and --plot must be paths, got an empty one"),
+        (["--model", "ddl", "--set", "size=" + "[" * 100_000], "size must be"),
         (["--batch", "0"], "--batch must be at least 1"),
         (["--faces", "harr"], "haar"),
         (["--faces", "yunet:nowhere.onnx"], "nowhere.onnx"),
@@ -350,7 +353,50 @@ def test_a_plot_folder_that_is_a_file(capsys, weights, tmp_path):
     video = write_video(tmp_path / "video.mp4", 9, noise)
     status, _, err = score(capsys, video, "--weights", weights, "--faces", "none", "--plot", video)
     assert status == 2
-    assert "video.mp4" in err
+    assert "plot must be a folder to write to" in err
+    assert "video.mp4 cannot be made: File exists" in err
+
+
+def test_an_empty_path_is_not_the_folder_at_hand(capsys, weights):
+    status, out, err = score(capsys, "", "--weights", weights, "--faces", "none")
+    assert (status, out) == (2, "")
+    assert "VIDEO and --plot must be paths, got an empty one" in err
+
+
+@pytest.mark.parametrize("form", ["table", "json", "csv"])
+def test_names_that_cannot_be_shown(weights, tmp_path, form):
+    """Line breaks, control characters, bytes that are no text: one row each, and nothing of them acts on a terminal."""
+    names = [b"a\nb.mp4", b"a\x1b[31m.mp4", b"\xff\xfe.mp4", "ü.mp4".encode(), b"x" * 251 + b".mp4"]
+    data = write_video(tmp_path / "video.mp4", 9, noise).read_bytes()
+    for name in names:
+        with open(os.path.join(os.fsencode(tmp_path), name), "wb") as file:
+            file.write(data)
+    command = [
+        sys.executable,
+        "-m",
+        "dfmodels",
+        "score",
+        *names,
+        b"gone\xff\n.mp4",
+        "--format",
+        form,
+        "--plot",
+        "plots",
+    ]
+    given = [*command, "--weights", weights, "--faces", "none"]
+    environment = {**os.environ, "PYTHONIOENCODING": "utf-8:strict", "PYTHONPATH": os.getcwd()}
+    done = subprocess.run(given, capture_output=True, cwd=tmp_path, env=environment)
+    assert (done.returncode, done.stderr) == (1, b"")
+    text = done.stdout.decode()
+    shown = [r"a\nb.mp4", r"a\x1b[31m.mp4", r"\udcff\udcfe.mp4", "ü.mp4", "x" * 251 + ".mp4"]
+    if form == "table":
+        assert [line.split("  ")[0] for line in text.splitlines()[1:6]] == shown
+        assert r"failed: gone\udcff\n.mp4: there is no such file" in text.splitlines()[7]
+    elif form == "json":
+        assert [os.fsencode(row["video"]) for row in json.loads(text)[:5]] == names
+    else:
+        assert len(list(csv.DictReader(io.StringIO(text)))) == 6
+    assert len(list((tmp_path / "plots").iterdir())) == 5
 
 
 def test_piped_output_has_no_progress_bar(weights, tmp_path):

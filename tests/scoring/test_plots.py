@@ -55,7 +55,9 @@ def drawn(monkeypatch, model, score, path):
     """The figure that `plot_video` saved."""
     figures = []
     save = Figure.savefig
-    monkeypatch.setattr(Figure, "savefig", lambda figure, *args, **kw: figures.append(figure) or save(figure, path))
+    monkeypatch.setattr(
+        Figure, "savefig", lambda figure, *args, **kw: figures.append(figure) or save(figure, *args, **kw)
+    )
     plots.plot_video(model, score, path)
     assert path.read_bytes().startswith(b"\x89PNG")
     return figures[0]

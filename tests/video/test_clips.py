@@ -467,3 +467,13 @@ def test_missing_video(tmp_path: Path) -> None:
 def test_errors_come_with_the_call(ramp_video: Path, options: dict, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_clips(ramp_video, **{"num_frames": 4, "size": 8, **options})
+
+
+def test_more_clips_than_candidates() -> None:
+    assert len(clip_frames(40, 8, 150, "spread")) == 150
+    with pytest.raises(
+        ValueError, match="num_clips must be at most 150 where frames are spread over the video, got 151"
+    ):
+        clip_frames(40, 8, 151, "spread")
+    for sampling in ("consecutive", "even"):
+        assert len(clip_frames(40, 8, 10**9, sampling)) == 5

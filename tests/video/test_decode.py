@@ -493,3 +493,14 @@ def test_corrupt_image(tmp_path: Path, content: bytes | None) -> None:
     with pytest.raises(VideoError, match=r"image is (empty|broken or cut off)") as caught:
         next(frames)
     assert str(broken) in str(caught.value)
+
+
+@pytest.mark.parametrize("brand", ["heic", "mif1", "avif"])
+def test_heif_pictures_are_refused(tmp_path: Path, brand: str) -> None:
+    path = tmp_path / "photo.heic"
+    path.write_bytes(b"\0\0\0\x18ftyp" + brand.encode() + bytes(200))
+    for read in (count_frames, lambda path: list(read_frames(path))):
+        with pytest.raises(
+            VideoError, match=rf"photo\.heic: this is a picture of kind {brand}; convert it to png or jpg"
+        ):
+            read(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import pickle
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -340,6 +341,7 @@ def test_boxes_of_several_videos(tmp_path: Path) -> None:
         ({"1": [[1, 2, 3, 10**400]]}, "key '1': expected a box of four numbers"),
         ({"1": [[-1e300, 2, 1e300, 4]]}, "key '1': expected a box of four numbers"),
         ({"1": [None]}, "key '1': expected a box of four numbers.*got None"),
+        ('{"1": [[1, 2, 3, 4]], "1": []}', "expected a boxes file in JSON, got the key '1' twice"),
         ({"1": [], "01": []}, "key '01': frame 1 is listed twice"),
         ({"9" * 5000: []}, "expected a frame number such as '12'"),
         ({"a.mp4": None}, "key 'a.mp4': expected a frame number"),
@@ -350,6 +352,18 @@ def test_boxes_file_errors(tmp_path: Path, content: object, message: str) -> Non
     with pytest.raises(ValueError, match=message) as caught:
         face_detector(boxes_file(tmp_path, content))
     assert "b:x.json: " in str(caught.value)
+
+
+def test_boxes_of_a_pipe_or_folder(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path, tmp_path / "pipe"):
+        with pytest.raises(ValueError, match=f"{path}: expected a boxes file in JSON, this is no file"):
+            face_detector(f"boxes:{path}")
+
+
+def test_boxes_written_on_windows(tmp_path: Path) -> None:
+    detector = face_detector(boxes_file(tmp_path, '\ufeff{"0": [[1, 2, 3, 4]]}'))
+    assert len(detector.detect(frame(), "a.mp4")) == 1
 
 
 def test_boxes_file_missing(tmp_path: Path) -> None:
