@@ -3,12 +3,14 @@
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from types import MethodType
 from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 AnyDetector = TypeVar("AnyDetector", bound="Detector")
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,27 @@ class InputContract:
 def fake_probability(logits: Tensor) -> Tensor:
     """Probability (B,) of class 1, fake, from logits (B, num_classes)."""
     return logits.softmax(1)[:, 1]
+
+
+def evaluating(model: AnyModule) -> AnyModule:
+    """`model` in evaluation mode, while it stays in its own: other modules with the same tensors and the same hooks.
+
+    Made anew for every use, so that other threads may use or train `model` meanwhile. Hooks that are added to it, and
+    what its forward keeps in attributes, end with it. Modules that `Module.compile` compiled run uncompiled.
+    """
+    views: dict[nn.Module, nn.Module] = {}
+    for module in model.modules():
+        view = views[module] = module.__class__.__new__(module.__class__)
+        # the tables of tensors, children and hooks are copied too: who adds to them changes one of the two
+        state = {key: value.copy() if isinstance(value, dict) else value for key, value in vars(module).items()}
+        vars(view).update(state, training=False, _compiled_call_impl=None)
+    for view in views.values():
+        for name, child in view._modules.items():
+            view._modules[name] = None if child is None else views[child]
+        forward = vars(view).get("forward")  # libraries that wrap a model put a method of this very object there
+        if isinstance(forward, MethodType) and forward.__self__ in views:
+            vars(view)["forward"] = MethodType(forward.__func__, views[forward.__self__])
+    return views[model]  # type: ignore[return-value]
 
 
 class Published(nn.Module):
@@ -137,14 +160,19 @@ class Detector(Published, Optimizable):
         return super().train(mode)
 
     def attention_maps(self, clip: Tensor) -> dict[str, list[Tensor]]:
-        """Where it looks in a clip (B, T, 3, H, W): by name, a map (B, T, H_i, W_i) a block; none unless overridden."""
+        """Where it looks in a clip (B, T, 3, H, W): by name, a map (B, T, H_i, W_i) a block; none unless overridden.
+
+        As `predict`, in evaluation mode whatever the mode of the detector, without gradients, safe from threads.
+        """
         return {}
 
     def predict_logits(self, clip: Tensor, **options: Any) -> Tensor:
         """Logits of each clip, in evaluation mode and without gradients.
 
+        Neither mode nor state of the detector changes, so threads may share it, also with one that trains it.
+
         Args:
-            clip: (B, T, 3, H, W) as `contract` says.
+            clip: (B, T, 3, H, W) as `contract` says, of any floating-point type.
             **options: further arguments of `forward`.
 
         Returns:
@@ -158,17 +186,18 @@ class Detector(Published, Optimizable):
                 f"this {self.name} detector has random weights, so its output means nothing; load trained weights "
                 f'(dfmodels.build("{self.name}", weights=...) or dfmodels.load); set trained = True after training it'
             )
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                return self(clip, **options).float()
-        finally:
-            self.train(was_training)
+        with torch.no_grad():
+            return evaluating(self)(self.matching(clip), **options).float()
 
     def predict(self, clip: Tensor, **options: Any) -> Tensor:
         """Probability (B,) in [0, 1] that each clip is fake: `fake_probability` of `predict_logits`."""
         return fake_probability(self.predict_logits(clip, **options))
+
+    def matching(self, clip: Tensor) -> Tensor:
+        """`clip` in the floating-point type of the detector's weights."""
+        if not isinstance(clip, Tensor) or not clip.is_floating_point():
+            return clip  # which `check_clip` refuses
+        return clip.to(next((p.dtype for p in self.parameters() if p.is_floating_point()), clip.dtype))
 
     def check_clip(self, clip: Tensor) -> None:
         """Raise ValueError or TypeError when `clip` is no (B, T, 3, H, W) of floating-point numbers."""

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfops
-from dfmodels.detector import Detector, InputContract, Optimizable, check_option, listed
+from dfmodels.detector import Detector, InputContract, Optimizable, check_option, evaluating, listed
 from dfmodels.layers.clips import by_frames, each_frame, fold, pointwise
 from dfmodels.layers.convolution import ConvNorm, conv_norm
 from dfmodels.registry import register
@@ -387,14 +387,9 @@ class DDL(Detector):
             (B, T, H_i, W_i) a block in [0, 1]: 1 at the position of a frame that differs most from the clip, 0 where
             the difference fluctuates too little to count.
         """
-        was_training = self.training
-        self.eval()
         maps: list[Tensor] = []
-        try:
-            with torch.no_grad():
-                self.features(clip, maps)
-        finally:
-            self.train(was_training)
+        with torch.no_grad():
+            evaluating(self).features(self.matching(clip), maps)
         return maps
 
     def attention_maps(self, clip: Tensor) -> dict[str, list[Tensor]]:

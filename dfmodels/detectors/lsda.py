@@ -5,7 +5,7 @@ Judges single frames: an encoder and a head of two classes. `dfmodels.training.o
 
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from dfmodels._moved import moved
 from dfmodels.backbones.efficientnet import PACKAGE_LAYOUT, PADDINGS, EfficientNetB4
 from dfmodels.backbones.xception import Xception
-from dfmodels.detector import Detector, InputContract, check_option, is_count, listed
+from dfmodels.detector import Detector, InputContract, check_option, evaluating, is_count, listed
 from dfmodels.layers.clips import fold
 from dfmodels.layers.convolution import ConvNorm
 from dfmodels.registry import register
@@ -104,18 +104,15 @@ class LSDA(Detector):
             "CAM": one map (B, T, h, w), at least 0.
         """
         self.check_clip(clip)
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                features = self.encoder(fold(clip))
-        finally:
-            self.train(was_training)
-        hidden, logits = cast(nn.Linear, self.head[2]), cast(nn.Linear, self.head[4])
+        detector = evaluating(self)
         with torch.no_grad():
-            slope = torch.where(hidden(features.mean((2, 3))) > 0, 1.0, SLOPE)
-            channels = ((logits.weight[1] - logits.weight[0]) * slope) @ hidden.weight
-            maps = torch.einsum("nchw,nc->nhw", features, channels).relu()
+            features = detector.encoder(fold(self.matching(clip)))
+            mean = features.mean((2, 3), keepdim=True)
+        with torch.inference_mode(False), torch.enable_grad():
+            mean = mean.clone().requires_grad_()
+            real, fake = detector.head(mean).unbind(1)
+            (channels,) = torch.autograd.grad((fake - real).sum(), mean)
+        maps = (features * channels).sum(1).relu()
         return {"CAM": [maps.unflatten(0, clip.shape[:2])]}
 
     def published_layout(self) -> Layout:

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfops
-from dfmodels.detector import Detector, InputContract, check_option, is_count, listed
+from dfmodels.detector import Detector, InputContract, check_option, evaluating, is_count, listed
 from dfmodels.layers.clips import fold, unfold
 from dfmodels.layers.convolution import ConvNorm, conv_norm
 from dfmodels.registry import register
@@ -517,21 +517,14 @@ class STIL(Detector):
             resting = unfold(gates, inputs[1])[:, -1:].expand(-1, inputs[1], -1, -1, -1)
             keep("TIM", (gates - fold(resting)).abs())
 
-        handles = []
-        for module in self.modules():
+        detector = evaluating(self)
+        for module in detector.modules():
             if isinstance(module, SpatialInconsistency):
-                handles.append(module.register_forward_hook(see_spatial))
+                module.register_forward_hook(see_spatial)
             elif isinstance(module, TemporalInconsistency):
-                handles.append(module.register_forward_hook(see_temporal))
-        was_training = self.training
-        self.eval()
-        try:
-            with torch.no_grad():
-                self.features(clip)
-        finally:
-            self.train(was_training)
-            for handle in handles:
-                handle.remove()
+                module.register_forward_hook(see_temporal)
+        with torch.no_grad():
+            detector.features(self.matching(clip))
         return maps
 
     def published_layout(self) -> Layout:

@@ -1,6 +1,9 @@
 """What holds for every registered detector; a new name is covered at once."""
 
 import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import MethodType
 
 import pytest
 import torch
@@ -171,6 +174,84 @@ def test_predict_keeps_the_mode_and_returns_probabilities(model):
     assert not logits.requires_grad
     torch.testing.assert_close(logits, model.eval()(clips(model)).detach())
     assert torch.equal(probabilities, logits.softmax(1)[:, 1])
+
+
+def read_everything(model, clip):
+    maps = [x for values in model.attention_maps(clip).values() for x in values]
+    return [model.predict_logits(clip), model.predict(clip), *maps]
+
+
+def test_threads_share_a_detector_that_another_one_trains(model):
+    model.trained = True
+    clip = clips(model)
+    expected = read_everything(model.eval(), clip)
+    model.train()
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    modes, done = set(), threading.Event()
+
+    def keep_training():
+        while not done.is_set():
+            model.train()
+            modes.update(module.training for module in model.modules())
+
+    with ThreadPoolExecutor(9) as pool:
+        watcher = pool.submit(keep_training)
+        try:
+            results = list(pool.map(lambda _: read_everything(model, clip), range(24)))
+        finally:
+            done.set()
+        watcher.result()
+    for result in results:
+        for value, reference in zip(result, expected, strict=True):
+            torch.testing.assert_close(value, reference, rtol=1e-6, atol=1e-6)  # a convolution may share its sums
+    assert modes == {True}
+    assert all(buffer.equal(buffers[name]) for name, buffer in model.named_buffers())
+    assert not any(p.grad is not None for p in model.parameters())
+
+
+def test_a_read_is_right_in_any_mode(model):
+    model.trained = True
+    clip = clips(model)
+    expected = read_everything(model.eval(), clip)
+    children = list(model.modules())
+    for trains in (lambda i: True, lambda i: i == 0, lambda i: i % 2 == 0):
+        for i, module in enumerate(children):
+            module.training = trains(i)
+        with torch.inference_mode():
+            found = read_everything(model, clip)
+        assert all(map(torch.equal, found, expected))
+        assert [module.training for module in children] == [trains(i) for i in range(len(children))]
+
+
+def test_reads_call_hooks_and_methods_put_in_place_of_forward(model):
+    model.trained = True
+    model.train()
+    seen = []
+    for name, module in model.named_modules():
+        module.register_forward_hook(lambda module, args, out, name=name: seen.append((name, module.training)))
+    model.forward = MethodType(type(model).forward, model)
+    model.predict(clips(model))
+    assert {(name, False) for name in leaves(model)} <= set(seen)
+    assert not any(training for _, training in seen)
+    hooks = {name: len(module._forward_hooks) for name, module in model.named_modules()}
+    model.attention_maps(clips(model))
+    assert {name: len(module._forward_hooks) for name, module in model.named_modules()} == hooks
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.float16])
+def test_weights_of_another_type_read_clips_of_any(model, dtype):
+    model.trained = True
+    clip = clips(model)
+    exact = model.predict(clip)
+    for fast in (model, dfmodels.optimize(model)):
+        fast.to(dtype)
+        for given in (clip, clip.double(), clip.half()):
+            logits = fast.predict_logits(given)
+            assert logits.dtype == torch.float32
+            torch.testing.assert_close(
+                fast.predict(given), exact, rtol=0, atol=1e-3 if dtype == torch.float64 else 0.05
+            )
+            assert all(x.isfinite().all() for maps in fast.attention_maps(given).values() for x in maps)
 
 
 def test_options_of_predict_reach_forward(model, monkeypatch):
