@@ -1,7 +1,6 @@
 """What all detectors have in common: their input contract, their options, and probabilities from logits."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from types import MethodType
 from typing import Any, TypeVar
@@ -9,6 +8,13 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
+from dfmodels.options import check_choice, check_count, check_number, check_option, is_number, listed, sides
+
+CHOICES = {
+    "crop": ("square", "aligned"),
+    "sampling": ("consecutive", "spread", "even"),
+    "average": ("probabilities", "logits"),
+}
 AnyDetector = TypeVar("AnyDetector", bound="Detector")
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -45,19 +51,50 @@ class InputContract:
     average: str = "probabilities"
     crop: str = "square"
 
+    def __post_init__(self) -> None:
+        check_count("num_frames", self.num_frames)
+        check_count("num_clips", self.num_clips)
+        sides("size", self.size)
+        check_number("margin", self.margin, lambda x: x > 0, "above 0")
+        for name, fits, what in (("mean", is_number, "three numbers"), ("std", _positive, "three numbers above 0")):
+            values = getattr(self, name)
+            check_option(name, values, len(listed(name, values, fits, what)) == 3, what)
+        for name, choices in CHOICES.items():
+            check_choice(name, getattr(self, name), choices)
+
     @property
     def unit(self) -> str:
         """What one score speaks of: "frame" where a clip is a single one, otherwise "clip"."""
         return "frame" if self.num_frames == 1 else "clip"
 
     def normalize(self, frames: Tensor) -> Tensor:
-        """Network input (..., 3, H, W) from RGB values in 0..255, (..., H, W, 3) uint8."""
+        """Network input (..., 3, H, W), float32, from RGB values in 0..255, (..., H, W, 3) uint8.
+
+        Raises:
+            TypeError: another type; values in 0..1, or normalised ones, would pass for black.
+            ValueError: another shape.
+        """
+        if not isinstance(frames, Tensor) or frames.dtype != torch.uint8:
+            kind = frames.dtype if isinstance(frames, Tensor) else type(frames).__name__
+            raise TypeError(
+                f"frames must be a uint8 tensor of RGB values in 0..255, got {kind}; from floating-point images in "
+                "0..1: (255 * images).round().byte()"
+            )
+        if frames.dim() < 3 or frames.shape[-1] != 3:
+            raise ValueError(
+                f"frames must be (..., H, W, 3), colours last, got shape {tuple(frames.shape)}; of images "
+                "(..., 3, H, W): images.movedim(-3, -1)"
+            )
         clip = frames.movedim(-1, -3).float() / 255
         mean, std = (torch.tensor(v, device=clip.device)[:, None, None] for v in (self.mean, self.std))
         return (clip - mean) / std
 
     def as_dict(self) -> dict[str, Any]:
         return asdict(self)
+
+
+def _positive(value: Any) -> bool:
+    return is_number(value) and value > 0
 
 
 def fake_probability(logits: Tensor) -> Tensor:
@@ -237,21 +274,3 @@ def check_detector(model: object) -> None:
         problems.append("forward must be a method from clips (B, T, 3, H, W) to logits (B, 2), is missing")
     if problems:
         raise TypeError(f"{type(model).__name__} is no complete detector:\n  " + "\n  ".join(problems))
-
-
-def check_option(config: dict[str, Any], condition: bool, name: str, what: str) -> None:
-    """Raise ValueError that says what the option `name` of a builder must be, unless `condition` holds."""
-    if not condition:
-        raise ValueError(f"{name} must be {what}, got {config[name]!r}")
-
-
-def is_count(value: Any) -> bool:
-    """Whether an option is a whole number of at least 1."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
-
-
-def listed(name: str, value: Any) -> list[Any]:
-    """A list of an option that holds several values; ValueError for anything else."""
-    if not isinstance(value, Sequence) or isinstance(value, str):
-        raise ValueError(f"{name} must be several values, as in (1, 2), got {value!r}")
-    return list(value)

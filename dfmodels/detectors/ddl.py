@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfops
-from dfmodels.detector import Detector, InputContract, Optimizable, check_option, evaluating, listed
+from dfmodels.detector import Detector, InputContract, Optimizable, evaluating
 from dfmodels.layers.clips import by_frames, each_frame, fold, pointwise
 from dfmodels.layers.convolution import ConvNorm, conv_norm
+from dfmodels.options import check_choice, check_count, check_number, check_option, is_count, listed, sides
 from dfmodels.registry import register
 from dfmodels.weights import NORM, Layout, inside, renamed
 
@@ -462,7 +463,7 @@ def ddl(
 
     Args:
         num_frames: frames T of a clip, at least 4; only the fusion head's weights depend on it.
-        num_classes: logits.
+        num_classes: logits, at least 2.
         stem_channels: of the two convolutions before the blocks.
         widths: output channels of each block; with the stem's, multiples of 8.
         num_convs: separable convolutions of each block.
@@ -483,55 +484,35 @@ def ddl(
 
     Source: IEEE TIFS 2023 and the authors' release.
     """
-    config: dict[str, Any] = {
-        "num_frames": num_frames,
-        "num_classes": num_classes,
-        "stem_channels": listed("stem_channels", stem_channels),
-        "widths": listed("widths", widths),
-        "num_convs": listed("num_convs", num_convs),
-        "strides": listed("strides", strides),
-        "exit_channels": listed("exit_channels", exit_channels),
-        "fusion_channels": fusion_channels,
-        "num_keep": num_keep,
-        "mask_rule": mask_rule,
-        "min_variance": min_variance,
-        "gamma": gamma,
-        "size": [size, size] if isinstance(size, int) else listed("size", size),
-    }
-    for name, switch in (("capture_blocks", capture_blocks), ("aggregation_blocks", aggregation_blocks)):
-        config[name] = [switch] * len(config["widths"]) if isinstance(switch, bool) else listed(name, switch)
-    _check(config)
+    config: dict[str, Any] = dict(locals())
+    check_count("num_frames", num_frames, least=SCALES[-1])
+    check_count("num_classes", num_classes, least=2)
+    for name in ("stem_channels", "widths", "num_convs", "exit_channels"):
+        config[name] = listed(name, config[name])
+    listed("widths", widths, lambda width: is_count(width) and width % 8 == 0, "positive multiples of 8")
+    blocks = len(config["widths"])
+    fits = len(config["stem_channels"]) == 2 and config["stem_channels"][1] % 8 == 0
+    check_option("stem_channels", stem_channels, fits, "two, the second a multiple of 8")
+    config["strides"] = listed("strides", strides, lambda stride: is_count(stride) and stride <= 2, "1 or 2 each")
+    for name in ("capture_blocks", "aggregation_blocks"):
+        switch = config[name]
+        switches = [switch] * blocks if isinstance(switch, bool) else switch
+        config[name] = listed(
+            name, switches, lambda value: isinstance(value, bool), "True or False, or one of them each"
+        )
+    for name in ("num_convs", "strides", "capture_blocks", "aggregation_blocks"):
+        check_option(name, config[name], len(config[name]) == blocks, f"one for each of the {blocks} blocks")
+    check_option(
+        "fusion_channels",
+        fusion_channels,
+        is_count(fusion_channels, 16) and fusion_channels % 16 == 0,
+        "a multiple of 16",
+    )
+    check_option("num_keep", num_keep, num_keep is None or is_count(num_keep), "None or a whole number of at least 1")
+    check_choice("mask_rule", mask_rule, ("le", "lt"))
+    check_number("min_variance", min_variance, lambda x: x >= 0, "of at least 0")
+    check_number("gamma", gamma)
+    config["size"] = sides("size", size)
     model = DDL(**{**config, "size": tuple(config["size"])})
     model.config = config
     return model
-
-
-def _check(config: dict[str, Any]) -> None:
-    num_blocks = len(config["widths"])
-
-    def expect(condition: bool, name: str, what: str) -> None:
-        check_option(config, condition, name, what)
-
-    expect(
-        num_blocks >= 1 and all(w >= 8 and w % 8 == 0 for w in config["widths"]), "widths", "positive multiples of 8"
-    )
-    expect(config["num_frames"] >= SCALES[-1], "num_frames", f"at least {SCALES[-1]}")
-    expect(config["num_classes"] >= 1, "num_classes", "at least 1")
-    stem = config["stem_channels"]
-    expect(
-        len(stem) == 2 and stem[0] >= 1 and stem[1] >= 8 and stem[1] % 8 == 0,
-        "stem_channels",
-        "two, the second a multiple of 8",
-    )
-    for name in ("num_convs", "strides", "capture_blocks", "aggregation_blocks"):
-        expect(len(config[name]) == num_blocks, name, f"one for each of the {num_blocks} blocks")
-    expect(all(n >= 1 for n in config["num_convs"]), "num_convs", "at least 1 each")
-    expect(all(s in (1, 2) for s in config["strides"]), "strides", "1 or 2 each")
-    expect(len(config["exit_channels"]) >= 1, "exit_channels", "at least one width")
-    expect(
-        config["fusion_channels"] >= 16 and config["fusion_channels"] % 16 == 0, "fusion_channels", "a multiple of 16"
-    )
-    expect(config["num_keep"] is None or config["num_keep"] >= 1, "num_keep", "None or at least 1")
-    expect(config["mask_rule"] in ("le", "lt"), "mask_rule", '"le" or "lt"')
-    expect(config["min_variance"] >= 0, "min_variance", "at least 0")
-    expect(len(config["size"]) == 2 and min(config["size"]) >= 1, "size", "a side or (height, width)")

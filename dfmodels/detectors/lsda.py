@@ -13,9 +13,10 @@ from torch import Tensor, nn
 from dfmodels._moved import moved
 from dfmodels.backbones.efficientnet import PACKAGE_LAYOUT, PADDINGS, EfficientNetB4
 from dfmodels.backbones.xception import Xception
-from dfmodels.detector import Detector, InputContract, check_option, evaluating, is_count, listed
+from dfmodels.detector import Detector, InputContract, evaluating
 from dfmodels.layers.clips import fold
 from dfmodels.layers.convolution import ConvNorm
+from dfmodels.options import check_choice, check_count, check_number, check_option, listed, sides
 from dfmodels.registry import register
 from dfmodels.weights import PARAMETERS, Layout, inside, renamed
 
@@ -58,6 +59,21 @@ def encoder_layout(encoder: nn.Module) -> Layout:
     return {key: (key, ()) for key in encoder.state_dict()}
 
 
+def mean_logits(logits: Tensor) -> Tensor:
+    """Logits (B, K) whose softmax is the mean of the softmax of logits (B, T, K).
+
+    out[b, k] = log(mean_t softmax(logits[b, t])[k]) + mean_t logsumexp_k(logits[b, t])
+
+    The last term is the same for all classes. With it the logits of frames that are alike are those of each.
+    """
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    level = wide.logsumexp(2, keepdim=True)
+    logs = wide - level
+    peak = logs.detach().amax(1, keepdim=True)  # a frame may be surer of itself than exp can say
+    mean = (logs - peak).exp().mean(1).log() + peak[:, 0] + level.mean(1)
+    return mean.to(logits.dtype)
+
+
 class LSDA(Detector):
     """Frames to logits: an encoder (B, 3, H, W) -> (B, C, h, w), the mean over its positions, two linear layers.
 
@@ -79,8 +95,8 @@ class LSDA(Detector):
             clip: (B, T, 3, H, W), normalised as `contract` says, any T from 1 on.
 
         Returns:
-            (B, 2): the logits of the frame where T = 1; otherwise log-probabilities, those of the mean of the frames'
-            probabilities.
+            (B, 2), whose softmax is the mean of the frames' probabilities; those of the frame where T = 1 or all frames
+            are alike.
 
         Raises:
             ValueError, TypeError: another shape, or no floating-point tensor.
@@ -90,7 +106,7 @@ class LSDA(Detector):
         if frames < 1:
             raise ValueError(f"clip must have at least one frame, got shape {tuple(clip.shape)}")
         logits = self.head(self.encoder(fold(clip))).unflatten(0, clip.shape[:2])
-        return logits[:, 0] if frames == 1 else logits.log_softmax(2).exp().mean(1).log()
+        return mean_logits(logits)
 
     def attention_maps(self, clip: Tensor) -> dict[str, list[Tensor]]:
         """Where the evidence for fake lies, in evaluation mode and without gradients.
@@ -171,19 +187,12 @@ def lsda(
     """
     config: dict[str, Any] = dict(locals())
     config["channels"] = listed("channels", channels)
-    config["size"] = [size, size] if isinstance(size, int) else listed("size", size)
-
-    def expect(condition: bool, name: str, what: str) -> None:
-        check_option(config, condition, name, what)
-
-    expect(encoder in ("efficientnet_b4", "xception", "plain"), "encoder", "'efficientnet_b4', 'xception' or 'plain'")
-    expect(padding in PADDINGS, "padding", f"one of {', '.join(map(repr, PADDINGS))}")
-    expect(is_count(width), "width", "a whole number of at least 1")
-    expect(encoder != "xception" or width == 512, "width", "512 with the encoder 'xception'")
-    expect(isinstance(drop_path, int | float) and 0 <= drop_path < 1, "drop_path", "a rate from 0 to below 1")
-    for name in ("channels", "size"):
-        expect(len(config[name]) >= 1 and all(map(is_count, config[name])), name, "whole numbers of at least 1")
-    expect(len(config["size"]) == 2, "size", "a side or (height, width)")
+    config["size"] = sides("size", size)
+    check_choice("encoder", encoder, ("efficientnet_b4", "xception", "plain"))
+    check_choice("padding", padding, PADDINGS)
+    check_count("width", width)
+    check_option("width", width, encoder != "xception" or width == 512, "512 with the encoder 'xception'")
+    check_number("drop_path", drop_path, lambda rate: 0 <= rate < 1, "from 0 to below 1")
     contract = InputContract(
         num_frames=1,
         size=(config["size"][0], config["size"][1]),

@@ -15,9 +15,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import dfops
-from dfmodels.detector import Detector, InputContract, check_option, evaluating, is_count, listed
+from dfmodels.detector import Detector, InputContract, evaluating
 from dfmodels.layers.clips import fold, unfold
 from dfmodels.layers.convolution import ConvNorm, conv_norm
+from dfmodels.options import check_choice, check_count, check_option, check_switch, listed, sides
 from dfmodels.registry import register
 from dfmodels.weights import PARAMETERS, Layout, inside, renamed
 
@@ -662,7 +663,7 @@ def stil(
     Args:
         backbone: "scnet50_v1d" as released, or "resnet50": the plain network, in which the block takes the place of the
             3x3 convolution of every bottleneck as the paper describes.
-        num_classes: logits.
+        num_classes: logits, at least 2.
         layers: bottlenecks of each stage; every stage but the first halves the size.
         planes: inner width of each stage; half of it a multiple of `shift_divisor`.
         stem_channels: of the stem's inner convolutions ("scnet50_v1d") and of its output.
@@ -694,7 +695,7 @@ def stil(
     """
     config: dict[str, Any] = dict(locals())
     config |= {name: listed(name, config[name]) for name in ("layers", "planes", "stem_channels", "tim_kernel")}
-    config["size"] = [size, size] if isinstance(size, int) else listed("size", size)
+    config["size"] = sides("size", size)
     _check(config)
     options = {name: config[name] for name in BLOCK_OPTIONS}
     options["halves"] = halves or ("project" if backbone == "scnet50_v1d" else "split")
@@ -708,27 +709,22 @@ def stil(
         **options,
     )
     model.config = config
-    check_option(
-        config,
-        min(model.contract.size) >= model.smallest_side,
-        "size",
-        f"at least {model.smallest_side} for SIM and TIM",
-    )
+    fits = min(model.contract.size) >= model.smallest_side
+    check_option("size", size, fits, f"at least {model.smallest_side} for SIM and TIM")
     return model
 
 
 def _check(config: dict[str, Any]) -> None:
-    def expect(condition: bool, name: str, what: str) -> None:
-        check_option(config, condition, name, what)
+    def expect(fits: bool, name: str, what: str) -> None:
+        check_option(name, config[name], fits, what)
 
     for name, choices in CHOICES.items():
-        expect(config[name] in choices, name, f"one of {', '.join(map(repr, choices))}")
+        check_choice(name, config[name], choices)
     for name in ("sim", "sim_exit", "tim", "shift", "clamp_pool"):
-        expect(isinstance(config[name], bool), name, "True or False")
-    for name in ("num_classes", "sim_pool", "reduction", "shift_divisor", "num_frames"):
-        expect(is_count(config[name]), name, "a whole number of at least 1")
-    for name in ("layers", "planes", "stem_channels", "tim_kernel", "size"):
-        expect(len(config[name]) >= 1 and all(map(is_count, config[name])), name, "whole numbers of at least 1")
+        check_switch(name, config[name])
+    for name in ("sim_pool", "reduction", "shift_divisor", "num_frames"):
+        check_count(name, config[name])
+    check_count("num_classes", config["num_classes"], least=2)
     expect(len(config["stem_channels"]) == 2, "stem_channels", "two widths")
     expect(
         len(config["planes"]) == len(config["layers"]),
@@ -741,4 +737,3 @@ def _check(config: dict[str, Any]) -> None:
     expect(min(config["planes"]) >= least, "planes", f"at least {least}, twice the reduction")
     kernel = config["tim_kernel"]
     expect(len(kernel) == 2 and all(n % 2 for n in kernel), "tim_kernel", "two odd numbers, taps along space and time")
-    expect(len(config["size"]) == 2, "size", "a side or (height, width)")

@@ -121,12 +121,12 @@ def test_half_precision_keeps_the_mask():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"num_frames": 3}, "num_frames must be at least 4, got 3"),
+        ({"num_frames": 3}, "num_frames must be a whole number of at least 4, got 3"),
         ({"widths": (12, 16)}, "widths must be positive multiples of 8"),
-        ({"mask_rule": "ge"}, 'mask_rule must be "le" or "lt", got \'ge\''),
+        ({"mask_rule": "ge"}, "mask_rule must be one of 'le', 'lt', got 'ge'"),
         ({"strides": (2, 2)}, "strides must be one for each of the 7 blocks"),
         ({"strides": (3, 2, 2, 1, 1, 1, 2)}, "strides must be 1 or 2 each"),
-        ({"num_keep": 0}, "num_keep must be None or at least 1"),
+        ({"num_keep": 0}, "num_keep must be None or a whole number of at least 1"),
         ({"capture_blocks": [True]}, "capture_blocks must be one for each"),
         ({"stem_channels": (32,)}, "stem_channels must be two"),
         ({"size": (0, 3)}, "size must be"),

@@ -56,6 +56,20 @@ def test_a_clip_has_the_mean_probability_of_its_frames():
     torch.testing.assert_close(model(clip[:, :1]), model.head(model.encoder(clip[:, 0])))
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_mean_logits_of_frames_that_are_alike_or_very_sure(dtype):
+    frame = torch.tensor([[3.0, -2.0], [1e4, -1e4], [-300.0, 500.0]], dtype=dtype)
+    torch.testing.assert_close(lsda.mean_logits(frame[:, None].expand(-1, 7, -1)), frame)
+    torch.testing.assert_close(lsda.mean_logits(frame[:, None]), frame)
+    unlike = torch.stack([frame, -frame], 1).requires_grad_()
+    out = lsda.mean_logits(unlike)
+    torch.testing.assert_close(out.softmax(1), torch.full_like(frame, 0.5))
+    out.square().sum().backward()
+    assert unlike.grad.isfinite().all()
+    small = torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradcheck(lsda.mean_logits, small)
+
+
 def test_clips_without_frames():
     with pytest.raises(ValueError, match="at least one frame"):
         small("lsda")(torch.rand(1, 0, 3, 48, 48))
@@ -76,10 +90,10 @@ def test_activation_map_is_the_gradient_of_the_margin():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoder": "vgg"}, "encoder must be 'efficientnet_b4', 'xception' or 'plain', got 'vgg'"),
+        ({"encoder": "vgg"}, "encoder must be one of 'efficientnet_b4', 'xception', 'plain', got 'vgg'"),
         ({"padding": "valid"}, "padding must be one of 'fixed', 'same', got 'valid'"),
         ({"encoder": "xception", "width": 256}, "width must be 512 with the encoder 'xception', got 256"),
-        ({"drop_path": 1.0}, "drop_path must be a rate from 0 to below 1, got 1.0"),
+        ({"drop_path": 1.0}, "drop_path must be a number from 0 to below 1, got 1.0"),
         ({"width": 0}, "width must be a whole number of at least 1, got 0"),
         ({"size": (1, 2, 3)}, r"size must be a side or \(height, width\)"),
     ],
@@ -356,6 +370,7 @@ def test_frozen_norms_of_the_real_encoder():
     ("make", "message"),
     [
         (lambda: distillation(preset="cvpr"), "preset must be one of 'paper', 'deepfakebench', got 'cvpr'"),
+        (lambda: distillation(noise="foo"), "noise must be 'scaled' or 'mixture', got 'foo'"),
         (lambda: distillation(granularity="pixel"), "granularity must be one of 'sample', 'channel', got 'pixel'"),
         (lambda: distillation(pull=(1,)), "push must be other positions than pull"),
         (lambda: distillation(2), "pull and push must be positions from 1 to 2 in a group"),

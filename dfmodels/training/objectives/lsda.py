@@ -18,7 +18,7 @@ import dfops
 from dfmodels import weights as files
 from dfmodels.backbones.efficientnet import PACKAGE_LAYOUT, EfficientNetB4
 from dfmodels.backbones.iresnet import IResNet
-from dfmodels.detector import Published, check_option
+from dfmodels.detector import Published
 from dfmodels.detectors.lsda import (
     LSDA,
     SLOPE,
@@ -30,6 +30,16 @@ from dfmodels.detectors.lsda import (
     make_encoder,
 )
 from dfmodels.layers.clips import fold
+from dfmodels.options import (
+    check_choice,
+    check_count,
+    check_number,
+    check_option,
+    check_switch,
+    is_count,
+    is_number,
+    listed,
+)
 from dfmodels.weights import Layout, inside
 from dfops.augment import Draws, draw
 
@@ -44,6 +54,9 @@ def fusion(width: int) -> nn.Sequential:
         nn.Conv2d(width, width, 3, padding=1),
         nn.LeakyReLU(SLOPE),
     )
+
+
+SWITCHES = ("detach_statistics", "running_centroid", "untrained_real_encoder", "freeze_norms", "detach_teacher")
 
 
 @dataclass(frozen=True)
@@ -98,9 +111,28 @@ class DistillationOptions:
             "real_reduction": ("mean", "sum"),
         }
         for name, known in choices.items():
-            what = f"one of {', '.join(map(repr, known))}"
-            check_option(self.__dict__, getattr(self, name) in known, name, what)
-        check_option(self.__dict__, not {*self.pull} & {*self.push}, "push", "other positions than pull")
+            check_choice(name, getattr(self, name), known)
+        for name in SWITCHES:
+            check_switch(name, getattr(self, name))
+        for name in ("real_weight", "binary_weight", "distill_weight", "domain_weight"):
+            check_number(name, getattr(self, name))
+        for name in ("pull", "push"):
+            listed(name, getattr(self, name), is_count, "positions from 1 on", least=0)
+        check_option("push", self.push, not {*self.pull} & {*self.push}, "other positions than pull")
+        listed("transforms", self.transforms, lambda x: is_count(x, 0) or isinstance(x, str), "ids or names")
+        if self.transform_weights is not None:
+            listed("transform_weights", self.transform_weights, is_number, "None or numbers")
+        maps = torch.zeros(1, 1, 1, 1, 1)
+        if self.mixture is not None:
+            pair = self.mixture if isinstance(self.mixture, Sequence) else ()
+            shapes = [x.shape for x in pair if isinstance(x, Tensor)]
+            fits = (
+                len(shapes) == 2 and len(shapes[0]) == 1 and len(shapes[1]) == 2 and 1 <= shapes[0][0] == shapes[1][0]
+            )
+            check_option("mixture", self.mixture, fits, "None or two tensors: weights (K,) and variances (K, C)")
+            maps = self.mixture[1].new_zeros(1, 1, shapes[1][1], 1, 1)
+        # what else the draws want is theirs to say, and in a training it would be too late to hear it
+        self.draw(maps, torch.Generator(maps.device))
 
     def draw(self, z: Tensor, generator: torch.Generator | None = None) -> Draws:
         """Random draws for latent maps (G, D, C, h, w)."""
@@ -171,8 +203,8 @@ class LSDADistillation(Published):
         **options: Any,
     ):
         super().__init__()
-        if preset not in PRESETS:
-            raise ValueError(f"preset must be one of {', '.join(map(repr, PRESETS))}, got {preset!r}")
+        check_choice("preset", preset, PRESETS)
+        check_count("num_domains", num_domains)
         self.options = replace(PRESETS[preset], **options)
         self.student = lsda() if student is None else student
         if forgery_encoders is None:
