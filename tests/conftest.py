@@ -1,10 +1,13 @@
 """Hypothesis profiles, devices, and a random state every test starts and ends with."""
 
 import os
+from pathlib import Path
 
 import hypothesis
 import pytest
 import torch
+
+from tests.emulated import library
 
 hypothesis.settings.register_profile(
     "dev", max_examples=25, deadline=None, suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture]
@@ -12,20 +15,37 @@ hypothesis.settings.register_profile(
 hypothesis.settings.register_profile(
     "ci", parent=hypothesis.settings.get_profile("dev"), max_examples=200, derandomize=True
 )
+# for runs under a sanitizer, many times slower
+hypothesis.settings.register_profile("few", parent=hypothesis.settings.get_profile("ci"), max_examples=5)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 
 def pytest_addoption(parser):
     parser.addoption("--golden-dir", help="folder with *.cases.json and their files (default: tests/golden)")
     parser.addoption("--slow", action="store_true", help="run the tests marked slow too")
+    parser.addoption("--emulated", action="store_true", help="CUDA kernels, compiled as C++, in place of the CPU's")
+
+
+def pytest_configure(config):
+    torch.backends.cudnn.allow_tf32 = False  # float32 is compared with float32
+    if config.getoption("emulated"):
+        library.load(Path(os.environ["DFOPS_EMULATED"]) if "DFOPS_EMULATED" in os.environ else library.build())
+        # fresh memory is then NaN, or the largest integer, for whoever reads it before it is written
+        torch.use_deterministic_algorithms(True, warn_only=True)
 
 
 def pytest_collection_modifyitems(config, items):
+    emulated, gpu = config.getoption("emulated"), torch.cuda.is_available()
+    reasons = {
+        "slow": None if config.getoption("slow") else "slow: run with --slow",
+        "cuda": None if gpu else "no GPU is visible",
+        "cpu_kernels": "about the CPU kernels" if emulated else None,
+        "emulated": None if emulated else "about the emulated CUDA library: run with --emulated",
+    }
     for item in items:
-        if "slow" in item.keywords and not config.getoption("slow"):
-            item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
-        if "cuda" in item.keywords and not torch.cuda.is_available():
-            item.add_marker(pytest.mark.skip(reason="no GPU is visible"))
+        for mark, reason in reasons.items():
+            if reason and item.get_closest_marker(mark):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(autouse=True)

@@ -6,9 +6,7 @@
 #include <torch/csrc/stable/accelerator.h>
 #include <torch/csrc/stable/macros.h>
 
-#include <algorithm>
 #include <limits>
-#include <vector>
 
 #include "common/blocks.h"
 #include "common/portable.h"
@@ -134,15 +132,5 @@ void launch(const Tensor& on, int64_t blocks, int threads, int64_t shared_bytes,
   block_kernel<<<unsigned(blocks), threads, size_t(shared_bytes), static_cast<cudaStream_t>(stream)>>>(body);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }
-
-// Whether 16 bytes at a time can be moved from or to the first of a tensor's elements, as in any fresh allocation.
-inline bool aligned(const Tensor& tensor) { return (reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) & 15) == 0; }
-
-inline bool aligned(const std::vector<Tensor>& tensors) {
-  return std::all_of(tensors.begin(), tensors.end(), [](const Tensor& tensor) { return aligned(tensor); });
-}
-
-// Bounded grid of a grid-stride loop. The bound is a constant, so that reductions over blocks have one order anywhere.
-inline int64_t grid_for(int64_t work, int threads, int64_t most = 2048) { return min64(ceil_div(work, threads), most); }
 
 }  // namespace dfops

@@ -50,6 +50,9 @@ struct alignas(sizeof(scalar_t) * kSize) Pack {
 DFOPS_HD int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 DFOPS_HD int64_t min64(int64_t a, int64_t b) { return a < b ? a : b; }
 
+// Bounded grid of a grid-stride loop. The bound is a constant, so that reductions over blocks have one order anywhere.
+inline int64_t grid_for(int64_t work, int threads, int64_t most = 2048) { return min64(ceil_div(work, threads), most); }
+
 DFOPS_HD double exp_of_nonpositive(double x) { return exp(x); }
 
 // exp(x) for x <= 0, 1 ulp, without a call or a branch, so that CPU loops around it vectorise. NaN stays NaN.

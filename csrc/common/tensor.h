@@ -72,6 +72,13 @@ scalar_t* mutable_data(const Tensor& tensor) {
   return static_cast<scalar_t*>(tensor.mutable_data_ptr());
 }
 
+// Whether 16 bytes at a time can be moved from or to the first of a tensor's elements, as in any fresh allocation.
+inline bool aligned(const Tensor& tensor) { return (reinterpret_cast<uintptr_t>(tensor.const_data_ptr()) & 15) == 0; }
+
+inline bool aligned(const std::vector<Tensor>& tensors) {
+  return std::all_of(tensors.begin(), tensors.end(), [](const Tensor& tensor) { return aligned(tensor); });
+}
+
 inline std::vector<int64_t> sizes_of(const Tensor& tensor) {
   const auto sizes = tensor.sizes();
   return std::vector<int64_t>(sizes.begin(), sizes.end());

@@ -1,8 +1,8 @@
 #include <pybind11/stl.h>
 
+#include "arrays.h"
 #include "directional_difference/directional_difference_blocks.h"
 #include "directional_difference/directional_difference_loops.h"
-#include "host_block.h"
 
 namespace dfops::directional {
 namespace {

@@ -1,6 +1,6 @@
+#include "arrays.h"
 #include "feature_mixup/feature_mixup_blocks.h"
 #include "feature_mixup/feature_mixup_loops.h"
-#include "host_block.h"
 
 namespace dfops::mixup {
 namespace {

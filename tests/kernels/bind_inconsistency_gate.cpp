@@ -1,4 +1,4 @@
-#include "host_block.h"
+#include "arrays.h"
 #include "inconsistency_gate/inconsistency_gate_blocks.h"
 #include "inconsistency_gate/inconsistency_gate_loops.h"
 

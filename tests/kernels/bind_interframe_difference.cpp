@@ -1,4 +1,4 @@
-#include "host_block.h"
+#include "arrays.h"
 #include "interframe_difference/interframe_difference_blocks.h"
 #include "interframe_difference/interframe_difference_loops.h"
 

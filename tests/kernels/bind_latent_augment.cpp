@@ -1,6 +1,6 @@
 #include <pybind11/stl.h>
 
-#include "host_block.h"
+#include "arrays.h"
 #include "latent_augment/latent_augment_blocks.h"
 #include "latent_augment/latent_augment_loops.h"
 

@@ -1,6 +1,6 @@
 #include <pybind11/stl.h>
 
-#include "host_block.h"
+#include "arrays.h"
 #include "latent_rotate/latent_rotate_blocks.h"
 #include "latent_rotate/latent_rotate_loops.h"
 

@@ -1,6 +1,6 @@
 #include <pybind11/stl.h>
 
-#include "host_block.h"
+#include "arrays.h"
 #include "paired_cosine/paired_cosine_blocks.h"
 #include "paired_cosine/paired_cosine_loops.h"
 

@@ -1,6 +1,6 @@
 #include <pybind11/stl.h>
 
-#include "host_block.h"
+#include "arrays.h"
 #include "strip_pool/strip_pool_blocks.h"
 #include "strip_pool/strip_pool_loops.h"
 

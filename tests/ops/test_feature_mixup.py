@@ -90,6 +90,7 @@ def test_gradcheck(device, layout):
     assert torch.autograd.gradcheck(lambda x, lam: dfops.feature_mixup(x, index, lam), (x, lam))
 
 
+@pytest.mark.cpu_kernels
 @pytest.mark.parametrize("value", [-1, 5, 2**62])
 def test_an_index_out_of_range_is_an_error(value):
     x, index, lam = arguments()

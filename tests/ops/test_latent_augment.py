@@ -257,6 +257,15 @@ def test_only_the_maps_are_differentiated():
     assert not hard_index.requires_grad
 
 
+@pytest.mark.cpu_kernels
+@pytest.mark.parametrize("value", [-1, 4])
+def test_a_domain_out_of_range_is_an_error(value):
+    call = Call("latent_augment_mix", ids=(2, 4))
+    perm, *others = call.draws
+    with pytest.raises(RuntimeError, match=f"perm must hold domains from 0 to 3, got {value}"):
+        dfops.latent_augment_mix(call.z, torch.full_like(perm, value), *others)
+
+
 def test_debug_mode_looks_at_values(monkeypatch):
     call = Call("latent_augment_mix", ids=(2, 4))
     perm, mix_lam, choice, lam, sigma, noise, angle = call.draws
