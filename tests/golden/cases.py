@@ -48,7 +48,7 @@ class Case:
         else:
             drawn = synthetic.array(entry["name"], tuple(entry["shape"]), self.facts["seed"])
             value = torch.from_numpy(drawn * np.float32(entry["scale"]))
-        return value.to(self.dtype) if value.is_floating_point() else value
+        return value.to(torch.get_default_device(), self.dtype if value.is_floating_point() else value.dtype)
 
     def inputs(self) -> dict[str, Tensor]:
         drawn = {argument: self.array(entry) for argument, entry in self.facts["inputs"].items()}

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from tests.golden import run_ddl, run_lsda, run_stil
 from tests.golden.cases import Case, load_cases
+from tests.strategies import DEVICES
 
 SLOW = ("lsda_train_full",)
 # the longest matching beginning of a case's name decides
@@ -30,15 +32,17 @@ def pytest_generate_tests(metafunc):
     metafunc.parametrize(("case", "layout"), arguments)
 
 
-def test_case(case, layout):
+@pytest.mark.parametrize("device", DEVICES)
+def test_case(case, layout, device):
     run_case = runner_of(case)
     if run_case is None:
         pytest.skip(f"{case.name}: {case.name.split('_')[0]} is not built yet")
-    run = run_case(case, layout)
-    if run is None:  # a protocol: plain numbers, compared by its runner
-        return
-    outputs = {**run.outputs, **case.gradients(run)}
-    outputs |= run.derive(outputs)
+    with torch.device(device):  # modules, weights and inputs of the case are made there
+        run = run_case(case, layout)
+        if run is None:  # a protocol: plain numbers, compared by its runner
+            return
+        outputs = {**run.outputs, **case.gradients(run)}
+        outputs |= run.derive(outputs)
     missing = [name for name in case.facts["outputs"] if name not in outputs]
     assert not missing, f"{case.name}: no value for {missing}"
     for name in case.facts["outputs"]:
