@@ -84,19 +84,39 @@ def test(session: nox.Session) -> None:
     run_in_tree(session, "pytest", "tests/kernels", "-q", env=sanitizer_environment())
 
 
-def sanitizer_environment() -> dict[str, str]:
+def sanitizer_environment(kind: str = "address") -> dict[str, str]:
+    """For tests of sources compiled with a sanitizer, `address` or `thread`."""
     compiler = os.environ.get("CXX", "g++")
     # libstdc++ too: where Python alone is started, libasan looks for the C++ runtime before anything has loaded it,
     # and the first exception thrown by a library (triton throws when imported) ends the process
     libraries = [
         subprocess.check_output([compiler, f"-print-file-name={name}"], text=True).strip()
-        for name in ("libasan.so", "libstdc++.so.6")
+        for name in ({"address": "libasan.so", "thread": "libtsan.so"}[kind], "libstdc++.so.6")
     ]
     return {
-        "DFOPS_KERNELS_SANITIZE": "1",
+        "DFOPS_SANITIZE": kind,
         "LD_PRELOAD": " ".join(libraries),
         "ASAN_OPTIONS": "detect_leaks=0",  # Python itself does not free everything
+        # torch is not instrumented, so what it orders is not seen
+        "TSAN_OPTIONS": "halt_on_error=1 ignore_noninstrumented_modules=1 report_thread_leaks=0",
     }
+
+
+# what the CUDA library is run under as C++ on the CPU
+EMULATED = ["tests/ops", "tests/test_augment.py", "tests/models", "tests/golden", "tests/cuda", "tests/emulated"]
+# under a sanitizer: values and gradients of the operators, and of those that use barriers
+SANITIZED = ["tests/ops", "-k", "reference or beyond_one or half_types or layout or unaligned or nan"]
+THREADED = ["tests/ops", "-k", "reference and not gate and not merge"]
+
+
+@nox.session(venv_backend="none", requires=["tree"])
+def emulate(session: nox.Session) -> None:
+    """The CUDA library as C++ on the CPU: tests of operators and detectors, then under the sanitizers (minutes)."""
+    run_in_tree(session, "pytest", "--emulated", "-q", *(session.posargs or EMULATED))
+    if not session.posargs:
+        few = ("pytest", "--emulated", "-q", "--hypothesis-profile=few")
+        run_in_tree(session, *few, *SANITIZED, env=sanitizer_environment())
+        run_in_tree(session, *few, *THREADED, env=sanitizer_environment("thread"))
 
 
 @nox.session(name="test-cuda")
