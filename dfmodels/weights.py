@@ -252,12 +252,14 @@ def unpickle(path: str | Path, device: str | torch.device = "cpu") -> Any:
     if _form(Path(path)) != "torch":
         raise WeightsError(f"{path} is safetensors, not a checkpoint that torch.save wrote")
     try:
-        try:
-            return torch.load(path, map_location=device, weights_only=True)
-        except pickle.UnpicklingError:
-            # there is more in it than weights_only knows. Without weights_only torch uses the unpickler given here,
-            # which knows less: every class is a stand-in
-            return torch.load(path, map_location=device, weights_only=False, pickle_module=inert)
+        with open(path, "rb") as file:  # of a path, newer torch goes by the name
+            try:
+                return torch.load(file, map_location=device, weights_only=True)
+            except pickle.UnpicklingError:
+                file.seek(0)
+                # there is more in it than weights_only knows. Without weights_only torch uses the unpickler given here,
+                # which knows less: every class is a stand-in
+                return torch.load(file, map_location=device, weights_only=False, pickle_module=inert)
     except Exception as error:  # of a damaged file an unpickler raises anything
         raise WeightsError(
             f"{path} is no readable checkpoint of torch (nothing but tensors is taken from one, code in a file never "

@@ -6,9 +6,11 @@ import copyreg
 import datetime
 import enum
 import functools
+import io
 import os
 import pathlib
 import pickle
+import random
 import stat
 import struct
 import warnings
@@ -414,6 +416,23 @@ def test_the_canary_can_fire(by_number):
     assert not silent
 
 
+def test_nothing_runs_in_programs_of_any_order(by_number):
+    pieces = [b"(", b")", b"}", b"]", b"0", b"N", b"K\x01", b"2", b"R", b"b", b"\x81", b"\x85", b"t", b"o", b"s", b"a"]
+    attacks = [*ATTACKS.values(), FIRE, KLASS]
+    fired.clear()
+    ended = 0
+    for seed in range(4000):
+        draw = random.Random(seed)
+        middle = draw.choices([draw.choice(attacks), draw.choice(pieces)], k=draw.randint(1, 6))
+        try:
+            inert.load(io.BytesIO(b"\x80\x04](" + draw.choice(attacks) + b"".join(middle) + b"."))
+            ended += 1
+        except Exception:
+            pass
+        assert not fired, seed
+    assert ended > 1000
+
+
 def test_names_are_not_imported(tmp_path):
     archive(tmp_path / "file.pth", b"\x80\x02}" + text("a") + name("antigravity_of_the_file", "Klass") + b")Rs.")
     found = weights.unpickle(tmp_path / "file.pth")["a"]
@@ -437,6 +456,18 @@ WRAPPERS = {
 def test_of_a_wrapped_model_the_detector_is_saved(wrapper, model, tmp_path):
     dfmodels.save(WRAPPERS[wrapper](model_of(model)), tmp_path / "a.safetensors")
     assert same(dfmodels.load(tmp_path / "a.safetensors"), model)
+
+
+def test_of_a_distributed_model_the_detector_is_saved(model, tmp_path):
+    torch.distributed.init_process_group("gloo", init_method=f"file://{tmp_path / 'store'}", rank=0, world_size=1)
+    try:
+        wrapped = nn.parallel.DistributedDataParallel(model_of(model))
+        dfmodels.save(torch.compile(wrapped, backend="eager"), tmp_path / "a.safetensors")
+        torch.save({"state_dict": wrapped.state_dict()}, tmp_path / "a.pth")
+    finally:
+        torch.distributed.destroy_process_group()
+    assert same(dfmodels.load(tmp_path / "a.safetensors"), model)
+    assert same(dfmodels.build("stil", weights=tmp_path / "a.pth", **SMALL["stil"]), model)
 
 
 def test_a_compiled_part_is_saved_and_loaded(tmp_path):
