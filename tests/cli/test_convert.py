@@ -170,7 +170,10 @@ def test_a_failed_write_keeps_the_old_file(capsys, model, tmp_path, monkeypatch)
         (["--model", "stil", "--set", "=3"], "--set must be NAME=VALUE, got '=3'"),
         (["--model", "stil", "--set", "sim=maybe"], "sim must be True or False, got 'maybe'"),
         (["--model", "stil", "--set", "layers=3"], "layers must be several values, as in (1, 2), got 3"),
-        (["--model", "ddl", "--set", "num_keep=few"], "ddl cannot be built with --set num_keep=few"),
+        (
+            ["--model", "ddl", "--set", "num_keep=few"],
+            "num_keep must be None or a whole number of at least 1, got 'few'",
+        ),
         (["--set", "layers=[3]"], "--set layers=[3] is an option of a detector; name it with --model"),
     ],
 )
