@@ -88,7 +88,8 @@ def distill(
                 if progress is not None:
                     progress(epoch * steps + step + 1, epochs * steps)
         history.append(sums.means())
-        check_state({**training.state_dict(), "optimizer": optimizer.state_dict()}, epoch, kept)
+        state = {**training.state_dict(), "centroid": training.centroid, "optimizer": optimizer.state_dict()}
+        check_state(state, epoch, kept)
         if checkpoint is not None:
             _write(training, optimizer, history, Path(checkpoint))
     training.eval()

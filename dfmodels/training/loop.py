@@ -2,7 +2,7 @@
 
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -20,7 +20,7 @@ class DivergedError(RuntimeError):
 
 
 class Losses:
-    """The losses of an epoch, summed on their device; they are read every CHECK_EVERY steps.
+    """The losses of an epoch, summed on their device, which a step does not wait for; read every CHECK_EVERY steps.
 
     Args:
         epoch: number of the epoch, for the error.
@@ -71,18 +71,19 @@ class Losses:
 def check_state(state: Mapping[str, Any], epoch: int, advice: str = "") -> None:
     """Raise DivergedError unless all floating-point tensors of a state dict, of a model or an optimiser, are finite.
 
-    A loss tells of the weights before its step, so the last step of an epoch is judged by this; read from the device
+    A loss tells of the weights before its step, so the last step of an epoch is judged by this. Waits for the device
     once.
     """
     tensors = {name: value for name, value in _tensors(state) if value.is_floating_point() and value.numel()}
-    finite = torch.stack([value.isfinite().all().cpu() for value in tensors.values()])
-    if not finite.all():
-        wrong = [name for name, whole in zip(tensors, finite.tolist(), strict=True) if not whole]
+    device = next(iter(tensors.values())).device  # an optimiser counts its steps on the CPU
+    finite = torch.stack([value.isfinite().all().to(device, non_blocking=True) for value in tensors.values()])
+    wrong = [name for name, whole in zip(tensors, finite.tolist(), strict=True) if not whole]
+    if wrong:
         shown = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
         raise diverged(f"epoch {epoch + 1} ends with values that are not finite in {shown}", advice)
 
 
-def _tensors(state: Any, name: str = "") -> Any:
+def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
     if isinstance(state, Tensor):
         yield name, state
     elif isinstance(state, Mapping):

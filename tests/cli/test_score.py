@@ -13,10 +13,9 @@ import pytest
 import torch
 
 import dfmodels
-from dfmodels import registry
+from dfmodels import progress, registry
 from dfmodels.cli import main
 from dfmodels.cli import score as cli_score
-from dfmodels.scoring import batch as scoring_batch
 from dfmodels.video import clip_frames
 from tests.cli.test_convert import STIL, write_backbone, write_bench
 from tests.models.frame_level import FrameLevel
@@ -180,12 +179,12 @@ def catch_bars(monkeypatch):
     """The progress bars that will be drawn."""
     bars = []
 
-    class Bar(scoring_batch.tqdm):
+    class Bar(progress.tqdm):
         def __init__(self, **options):
             super().__init__(**{**options, "file": io.StringIO(), "disable": False})
             bars.append(self)
 
-    monkeypatch.setattr(scoring_batch, "tqdm", Bar)
+    monkeypatch.setattr(progress, "tqdm", Bar)
     return bars
 
 
