@@ -1,9 +1,10 @@
 """The CUDA library compiled as plain C++: everything of csrc's `.cu` files but the GPU, for CPU tensors."""
 
 import sys
-from importlib.abc import MetaPathFinder
+from importlib.machinery import PathFinder
 from importlib.util import spec_from_file_location
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 
@@ -34,17 +35,14 @@ def build(changed: Path | None = None) -> Path:
     return compiled.extension("_cpu", parts, [f"-L{package / 'lib'}", "-ltorch_cpu", "-lc10"])
 
 
-class Finder(MetaPathFinder):
-    """Puts a file in the place of `dfops._cpu`."""
-
-    def __init__(self, file: Path):
-        self.file = file
-
-    def find_spec(self, name, path, target=None):
-        return spec_from_file_location(name, self.file) if name == "dfops._cpu" else None
-
-
 def load(file: Path) -> None:
-    """Let dfops, when it is imported, take this library for its CPU kernels."""
+    """Import dfops with this library for its CPU kernels."""
     assert "dfops" not in sys.modules
-    sys.meta_path.insert(0, Finder(file))
+    find = PathFinder.find_spec
+
+    def find_spec(name, *places):
+        return spec_from_file_location(name, file) if name == "dfops._cpu" else find(name, *places)
+
+    with patch.object(PathFinder, "find_spec", find_spec):
+        import dfops
+    assert dfops._extension.cpu_path == str(file), "another library was loaded than the one asked for"
