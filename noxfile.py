@@ -23,6 +23,7 @@ TORCH = os.environ.get("DFOPS_TORCH", "torch>=2.10")
 TORCH_CUDA = os.environ.get("DFOPS_TORCH_CUDA", "torch==2.11.0")
 TORCH_OLDEST, TORCH_NEWEST, TORCH_CPU = "torch==2.10.0", "torch", "torch==2.13.0"
 BUILD = ["setuptools>=77", "ninja", "numpy"]
+CPP = ["csrc/**/*.h", "csrc/**/*.cpp", "csrc/**/*.cu", "csrc/**/*.cuh", "tests/kernels/*.h", "tests/kernels/*.cpp"]
 PATHS = ["dfops", "dfmodels", "tests", "benchmarks", "docs", "noxfile.py", "setup.py"]
 
 if len(sys.argv) == 1:
@@ -45,10 +46,11 @@ def install_wheel(session: nox.Session, torch: str) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Style of the Python sources, and argument types the stable ABI would pass as garbage."""
-    session.install("ruff")
+    """Style of the Python and C++ sources, and argument types the stable ABI would pass as garbage."""
+    session.install("ruff", "clang-format==20.*")
     session.run("ruff", "check", *PATHS, *session.posargs)
     session.run("ruff", "format", "--check", *PATHS)
+    session.run("clang-format", "--dry-run", "--Werror", *(str(p) for f in CPP for p in sorted(Path().glob(f))))
     session.run("python", "tests/check_kernel_arguments.py", "csrc")
 
 

@@ -64,8 +64,8 @@ void each_stretch(int64_t rows, int64_t width, int64_t taps, bool flat, const F&
 }
 
 template <int kTaps, bool kAdd, class out_t, class acc_t>
-DFOPS_INLINE void filter_values(out_t* out, const acc_t* in, int64_t shift,
-                                const acc_t* weight, int64_t stride, int64_t n) {
+DFOPS_INLINE void filter_values(out_t* out, const acc_t* in, int64_t shift, const acc_t* weight, int64_t stride,
+                                int64_t n) {
   acc_t w[kTaps];
   for (int m = 0; m < kTaps; ++m) w[m] = weight[m * stride];
 #pragma omp simd
@@ -77,9 +77,8 @@ DFOPS_INLINE void filter_values(out_t* out, const acc_t* in, int64_t shift,
 }
 
 template <int kTaps, bool kAdd, class out_t, class acc_t>
-DFOPS_INLINE void filter_periods(out_t* out, const acc_t* in, int64_t shift,
-                                 const acc_t* weight, int64_t stride, int64_t period,
-                                 int64_t n) {
+DFOPS_INLINE void filter_periods(out_t* out, const acc_t* in, int64_t shift, const acc_t* weight, int64_t stride,
+                                 int64_t period, int64_t n) {
   for (int64_t first = 0; first < n; first += period) {
     const int64_t count = min64(period, n - first);
 #pragma omp simd
@@ -137,8 +136,8 @@ void filter_rows(out_t* out, int64_t out_stride, const acc_t* in, int64_t in_str
 }
 
 template <int kTaps, class acc_t>
-DFOPS_INLINE void correlate_values(acc_t* sums, int64_t stride, const acc_t* grad,
-                                   const acc_t* in, int64_t shift, int64_t n) {
+DFOPS_INLINE void correlate_values(acc_t* sums, int64_t stride, const acc_t* grad, const acc_t* in, int64_t shift,
+                                   int64_t n) {
   static_assert(kTaps <= 3);
   acc_t a = 0, b = 0, c = 0;
 #pragma omp simd reduction(+ : a, b, c)
@@ -195,8 +194,7 @@ void correlate_rows(acc_t* sums, int64_t stride, int64_t period, const acc_t* gr
 }
 
 template <int kScale, class out_t, class scalar_t>
-DFOPS_INLINE void mean_values(out_t* out, const scalar_t* x, int64_t step, int64_t stride,
-                              int64_t n) {
+DFOPS_INLINE void mean_values(out_t* out, const scalar_t* x, int64_t step, int64_t stride, int64_t n) {
   using acc_t = acc_type<scalar_t>;
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {

@@ -128,7 +128,8 @@ void launch(const Tensor& on, int64_t blocks, int threads, int64_t shared_bytes,
   void* stream = nullptr;
   TORCH_ERROR_CODE_CHECK(aoti_torch_get_current_cuda_stream(on.get_device_index(), &stream));
   if (shared_bytes > 48 * 1024)
-    STD_CUDA_CHECK(cudaFuncSetAttribute(block_kernel<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
+    STD_CUDA_CHECK(
+        cudaFuncSetAttribute(block_kernel<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes)));
   block_kernel<<<unsigned(blocks), threads, size_t(shared_bytes), static_cast<cudaStream_t>(stream)>>>(body);
   STD_CUDA_KERNEL_LAUNCH_CHECK();
 }

@@ -19,8 +19,7 @@ Tensor directional_difference_cpu(const Tensor& x, const Tensor& weight, int64_t
     using scalar_t = decltype(zero);
     const Weight<acc_type<scalar_t>> w(data<scalar_t>(call.weight), weight.size(1), strips, planes, false);
     torch::stable::parallel_for(
-        0, pieces.count, ceil_div(kGrain, pieces.rows * planes.inner * planes.frames),
-        [&](int64_t begin, int64_t end) {
+        0, pieces.count, ceil_div(kGrain, pieces.rows * planes.inner * planes.frames), [&](int64_t begin, int64_t end) {
           forward_range(mutable_data<scalar_t>(call.out), data<scalar_t>(call.x), w, planes, pieces, begin, end);
         });
   });
@@ -49,7 +48,8 @@ std::tuple<Tensor, Tensor> directional_difference_backward_cpu(const Tensor& gra
       for (int64_t i = begin; i < end; ++i)
         backward_range(need_x ? mutable_data<scalar_t>(call.grad_x) : nullptr,
                        need_weight ? partial.data() + i * shares : nullptr, data<scalar_t>(call.grad),
-                       data<scalar_t>(call.x), flipped, planes, pieces, i * chunk, min64(pieces.count, (i + 1) * chunk));
+                       data<scalar_t>(call.x), flipped, planes, pieces, i * chunk,
+                       min64(pieces.count, (i + 1) * chunk));
     });
     for (int64_t i = 0; i < shares; ++i) {
       acc_t total = 0;

@@ -13,8 +13,8 @@ inline ClipLayout checked_layout(const Tensor& x, const Tensor& weight, int64_t 
   STD_TORCH_CHECK(axis != 1, "axis must be 3 or 4, got 1");
   check_axes("weight", weight, "(C, M)");
   check_kind("weight", weight, "x", x);
-  STD_TORCH_CHECK(weight.size(0) == x.size(2) && weight.size(1) % 2 == 1, "weight must be (C, M) with C = ",
-                  x.size(2), " and M odd, got ", in_words(sizes_of(weight)));
+  STD_TORCH_CHECK(weight.size(0) == x.size(2) && weight.size(1) % 2 == 1, "weight must be (C, M) with C = ", x.size(2),
+                  " and M odd, got ", in_words(sizes_of(weight)));
   return clip_layout(x);
 }
 

@@ -240,14 +240,14 @@ void correlate_rows(acc_t* sums, const Lanes& lanes, const acc_t* grad, const ac
     const int64_t at = (row - begin) * inner;
     if (flat && row == begin + half) {
       correlate_stretch(sums, lanes.count, lanes.count, grad + at, in + at - half * inner, inner, taps,
-                               (end - begin - 2 * half) * inner);
+                        (end - begin - 2 * half) * inner);
       row = end - half - 1;
       continue;
     }
     const int64_t j = row % p.length;
     const Inside inside(p, taps, j);
-    correlate_stretch(sums + inside.first * lanes.count + lanes.of(p, j, half), lanes.count, lanes.count,
-                             grad + at, in + at + (inside.first - half) * inner, inner, inside.count, inner);
+    correlate_stretch(sums + inside.first * lanes.count + lanes.of(p, j, half), lanes.count, lanes.count, grad + at,
+                      in + at + (inside.first - half) * inner, inner, inside.count, inner);
   }
 }
 
@@ -311,8 +311,7 @@ void backward_range(scalar_t* grad_x, acc_type<scalar_t>* sums, const scalar_t* 
         int64_t ignored;
         const int64_t count = (read_end - read) * p.inner;
         const acc_t* g = pooled_rows(wide_grad.data(), grad + at + first, n, 1, 1, n, &ignored);
-        const acc_t* in = pooled_rows(wide_x.data(), x + at + p.frame() + read * p.inner, count, 1, 1, count,
-                                             &ignored);
+        const acc_t* in = pooled_rows(wide_x.data(), x + at + p.frame() + read * p.inner, count, 1, 1, count, &ignored);
         correlate_rows(shares.data(), lanes, g, in + first - read * p.inner, p, taps, piece.begin, piece.end);
       }
     }

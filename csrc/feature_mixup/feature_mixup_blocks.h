@@ -24,8 +24,7 @@ struct ForwardBody {
       if (at >= row) return;
       const acc_t share = lam[own];
       auto value = load_pack<acc_t, scalar_t, kPack>(x + own * row + at);
-      const auto other =
-          load_pack<acc_t, scalar_t, kPack>(x + row_index(index[own], rows) * row + at);
+      const auto other = load_pack<acc_t, scalar_t, kPack>(x + row_index(index[own], rows) * row + at);
       for (int k = 0; k < kPack; ++k) value.values[k] = share * value.values[k] + (1 - share) * other.values[k];
       store_pack<scalar_t, acc_t, kPack>(out + own * row + at, value);
     });
@@ -65,8 +64,7 @@ struct BackwardBody {
       if (partial != nullptr) {
         const auto mine = load_pack<acc_t, scalar_t, kPack>(x + own * row + at);
         const auto other = load_pack<acc_t, scalar_t, kPack>(x + row_index(index[own], rows) * row + at);
-        for (int k = 0; k < kPack; ++k)
-          share[thread] += value[thread].values[k] * (mine.values[k] - other.values[k]);
+        for (int k = 0; k < kPack; ++k) share[thread] += value[thread].values[k] * (mine.values[k] - other.values[k]);
       }
       for (int k = 0; k < kPack; ++k) value[thread].values[k] *= lam[own];
     });

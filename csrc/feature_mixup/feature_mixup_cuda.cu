@@ -15,10 +15,10 @@ bool packs(int64_t row, const Tensor& a, const Tensor* b) {
 
 template <class scalar_t, int kPack>
 void launch_forward(const ForwardCall& call) {
-  launch(call.x, call.rows * ceil_div(call.row, kThreads * kPack), kThreads, 0,
-         ForwardBody<scalar_t, kPack>{mutable_data<scalar_t>(call.out), data<scalar_t>(call.x),
-                                      data<int64_t>(call.index), data<acc_type<scalar_t>>(call.lam), call.rows,
-                                      call.row});
+  launch(
+      call.x, call.rows * ceil_div(call.row, kThreads * kPack), kThreads, 0,
+      ForwardBody<scalar_t, kPack>{mutable_data<scalar_t>(call.out), data<scalar_t>(call.x), data<int64_t>(call.index),
+                                   data<acc_type<scalar_t>>(call.lam), call.rows, call.row});
 }
 
 Tensor feature_mixup_cuda(const Tensor& x, const Tensor& index, const Tensor& lam) {

@@ -38,12 +38,12 @@ void launch_backward(const BackwardCall& call, double scale) {
   using acc_t = acc_type<scalar_t>;
   const int64_t numel = call.x.numel(), blocks = grid_for(ceil_div(numel, kPack), kThreads);
   const Tensor partial = torch::stable::new_empty(call.grad_gamma, {blocks});
-  launch(call.x, blocks, kThreads, 0,
-         BackwardBody<scalar_t, kPack>{mutable_data<scalar_t>(call.grad_x()), mutable_data<scalar_t>(call.grad_vertical),
-                                       mutable_data<scalar_t>(call.grad_horizontal), mutable_data<acc_t>(partial),
-                                       data<scalar_t>(call.grad), data<scalar_t>(call.x),
-                                       data<scalar_t>(call.vertical), data<scalar_t>(call.horizontal),
-                                       gamma_data<acc_t>(call), acc_t(scale), numel});
+  launch(
+      call.x, blocks, kThreads, 0,
+      BackwardBody<scalar_t, kPack>{mutable_data<scalar_t>(call.grad_x()), mutable_data<scalar_t>(call.grad_vertical),
+                                    mutable_data<scalar_t>(call.grad_horizontal), mutable_data<acc_t>(partial),
+                                    data<scalar_t>(call.grad), data<scalar_t>(call.x), data<scalar_t>(call.vertical),
+                                    data<scalar_t>(call.horizontal), gamma_data<acc_t>(call), acc_t(scale), numel});
   launch(call.x, 1, kThreads, 0,
          TotalBody<acc_t>{mutable_data<acc_t>(call.grad_gamma), data<acc_t>(partial), acc_t(scale), blocks});
 }

@@ -14,8 +14,7 @@ constexpr int kChunk = 8;  // channels a thread loads at a time
 // Rows (i, lane) of kWarp values in shared memory, or in the block's part of a workspace where they do not fit.
 template <class Block, class acc_t>
 DFOPS_HD acc_t* scratch_of(Block& block, acc_t* workspace, int64_t rows) {
-  return workspace == nullptr ? block.template shared<acc_t>(rows * kWarp)
-                              : workspace + block.index() * rows * kWarp;
+  return workspace == nullptr ? block.template shared<acc_t>(rows * kWarp) : workspace + block.index() * rows * kWarp;
 }
 
 // s (B, T, P) and, unless null, variance (B, P); unless null, out (B, T, P) is filled with `fill`. query and key come
@@ -113,8 +112,7 @@ struct MapBody {
             const int64_t t = t0 + thread / kWarp;
             if (t >= clip.frames || first + thread % kWarp >= clip.positions) return;
             acc_t values[kChunk];
-            for (int j = 0; j < kChunk; ++j)
-              values[j] = stage[(thread / kWarp * kChunk + j) * kPitch + thread % kWarp];
+            for (int j = 0; j < kChunk; ++j) values[j] = stage[(thread / kWarp * kChunk + j) * kPitch + thread % kWarp];
             f(thread, t, c, values);
           });
         }
@@ -178,7 +176,8 @@ struct MapBody {
   }
 };
 
-// ---- The selection, one block a clip ----------------------------------------------------------------------------------
+// ---- The selection, one block a clip
+// ----------------------------------------------------------------------------------
 
 // threshold (B,); unless null, positions (B, num_keep), values (B, T, num_keep) and out (B, T, P), which under "le"
 // (positions given) is filled already and receives the survivors only.
@@ -367,12 +366,13 @@ struct SelectBody {
   }
 };
 
-// ---- The gradient ----------------------------------------------------------------------------------------------------
+// ---- The gradient
+// ----------------------------------------------------------------------------------------------------
 
 // Which of `count` positions (or slots) a clip keeps: those with a slot, or under "lt" those not masked.
 template <class acc_t>
 struct Kept {
-  const int64_t* positions;          // (B, count), or null
+  const int64_t* positions;           // (B, count), or null
   const acc_t *variance, *threshold;  // (B, count) and (B,) where positions is null
   int64_t count;
 

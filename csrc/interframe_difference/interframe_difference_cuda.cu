@@ -82,11 +82,11 @@ std::tuple<Tensor, Tensor> interframe_difference_sparse_cuda(const Tensor& query
     using acc_t = acc_type<scalar_t>;
     launch_map<scalar_t>(query, mutable_data<acc_t>(s), mutable_data<acc_t>(call.variance), nullptr, 0.0,
                          clip_of<scalar_t>(call.query), clip_of<scalar_t>(call.key), call.clips, min_variance);
-    launch(query, call.clips, kClipThreads, SelectBody<scalar_t>::shared_bytes(),
-           SelectBody<scalar_t>{mutable_data<acc_t>(call.threshold), mutable_data<int64_t>(call.positions),
-                                mutable_data<scalar_t>(call.values), nullptr, data<acc_t>(s),
-                                data<acc_t>(call.variance), call.frames, call.count(), num_keep, normalize,
-                                acc_t(eps)});
+    launch(
+        query, call.clips, kClipThreads, SelectBody<scalar_t>::shared_bytes(),
+        SelectBody<scalar_t>{mutable_data<acc_t>(call.threshold), mutable_data<int64_t>(call.positions),
+                             mutable_data<scalar_t>(call.values), nullptr, data<acc_t>(s), data<acc_t>(call.variance),
+                             call.frames, call.count(), num_keep, normalize, acc_t(eps)});
   });
   return {call.values, call.positions};  // a floating-point result first: torch.library.opcheck adds the results up
 }
@@ -101,8 +101,7 @@ void launch_backward(const Tensor& on, const Clip<scalar_t>& grad_query, const C
   const int64_t numel = clips * query.frames * query.positions;
   const ScalarType acc = accumulate_type(on.scalar_type());
   const Tensor s = torch::stable::new_empty(on, {numel}, acc), grad_s = torch::stable::new_empty(on, {numel}, acc);
-  if (normalize)
-    launch_map<scalar_t>(on, mutable_data<acc_t>(s), nullptr, nullptr, 0.0, query, key, clips, 0.0);
+  if (normalize) launch_map<scalar_t>(on, mutable_data<acc_t>(s), nullptr, nullptr, 0.0, query, key, clips, 0.0);
   launch(on, query.positions == 0 ? 0 : clips * query.frames, 256, 0,
          GradSBody<scalar_t>{mutable_data<acc_t>(grad_s), grad, data<acc_t>(s), kept, query.frames, normalize,
                              acc_t(eps)});
@@ -137,11 +136,10 @@ std::tuple<Tensor, Tensor> interframe_difference_backward_cuda(const Tensor& gra
   dispatch(query, [&](auto zero) {
     using scalar_t = decltype(zero);
     using acc_t = acc_type<scalar_t>;
-    launch_backward<scalar_t>(query, mutable_clip_of<scalar_t>(call.grad_query),
-                              mutable_clip_of<scalar_t>(call.grad_key), data<scalar_t>(call.grad),
-                              clip_of<scalar_t>(call.query), clip_of<scalar_t>(call.key),
-                              {nullptr, data<acc_t>(call.variance), data<acc_t>(call.threshold), call.count()},
-                              call.clips, normalize, eps);
+    launch_backward<scalar_t>(
+        query, mutable_clip_of<scalar_t>(call.grad_query), mutable_clip_of<scalar_t>(call.grad_key),
+        data<scalar_t>(call.grad), clip_of<scalar_t>(call.query), clip_of<scalar_t>(call.key),
+        {nullptr, data<acc_t>(call.variance), data<acc_t>(call.threshold), call.count()}, call.clips, normalize, eps);
   });
   return {call.grad_query, call.grad_key};
 }

@@ -165,8 +165,7 @@ DFOPS_INLINE Rows<acc_type<scalar_t>> rows_of(const Clip<const scalar_t>& clip, 
     transpose(scratch, frame + first * clip.channels, clip.channels, lanes);
   } else {
     for (int64_t c = 0; c < clip.channels; ++c)
-      for (int64_t l = 0; l < lanes; ++l)
-        scratch[c * kLanes<acc_t> + l] = acc_t(frame[c * clip.positions + first + l]);
+      for (int64_t l = 0; l < lanes; ++l) scratch[c * kLanes<acc_t> + l] = acc_t(frame[c * clip.positions + first + l]);
   }
   return {scratch, kLanes<acc_t>};
 }
@@ -433,8 +432,11 @@ template <class acc_t>
 struct GradScratch {
   Buffer<acc_t> query, key, grad_s, total, back;
   GradScratch(int64_t frames, int64_t channels)
-      : query(frames * channels * kLanes<acc_t>), key(frames * channels * kLanes<acc_t>),
-        grad_s(frames * kLanes<acc_t>), total(channels * kLanes<acc_t>), back(channels * kLanes<acc_t>) {}
+      : query(frames * channels * kLanes<acc_t>),
+        key(frames * channels * kLanes<acc_t>),
+        grad_s(frames * kLanes<acc_t>),
+        total(channels * kLanes<acc_t>),
+        back(channels * kLanes<acc_t>) {}
 };
 
 // Gradients of the tile of slots at `first` of one clip from grad_s (T, slots); all tensors (T, C, slots). Slots from

@@ -54,9 +54,8 @@ template <class Block, class Keys, class Rows>
 DFOPS_HD int64_t farthest_of(Block& block, Keys& key, Rows& row, uint64_t* most) {
   *most = block.max(key);
   auto order = block.template local<uint64_t>();
-  block.each([&](int thread) {
-    order[thread] = row[thread] >= 0 && key[thread] == *most ? ~uint64_t(row[thread]) : 0;
-  });
+  block.each(
+      [&](int thread) { order[thread] = row[thread] >= 0 && key[thread] == *most ? ~uint64_t(row[thread]) : 0; });
   return int64_t(~block.max(order));
 }
 
@@ -144,8 +143,8 @@ template <class scalar_t>
 struct ChannelDistancesBody {
   using acc_t = acc_type<scalar_t>;
   static constexpr int kChannels = 32;
-  acc_t* centroid;   // (D, H, W)
-  uint64_t* keys;    // (maps, tiles), and the rows
+  acc_t* centroid;  // (D, H, W)
+  uint64_t* keys;   // (maps, tiles), and the rows
   int64_t* rows;
   const acc_t* sums;  // (maps, H, W)
   const scalar_t* z;
@@ -194,8 +193,7 @@ struct ChannelDistancesBody {
       row[thread] = -1;
     });
     sum_items(
-        block, shares, team, kChannels,
-        [&](int64_t item, int lane) { return distance[team.thread(int(item), lane)]; },
+        block, shares, team, kChannels, [&](int64_t item, int lane) { return distance[team.thread(int(item), lane)]; },
         [&](int64_t item, acc_t sum) {
           if (channel + item >= s.channels) return;
           key[int(item)] = distance_key(sum);  // sums are taken by the first threads, one each
@@ -417,9 +415,7 @@ struct BackwardBody {
     const int lanes = int(min64(s.groups, kMostLanes));
     return {threads / lanes, lanes, true};
   }
-  static int64_t blocks(const Sizes& s) {
-    return s.domains * ceil_div(channels_t::items(s), team(s, kThreads).width);
-  }
+  static int64_t blocks(const Sizes& s) { return s.domains * ceil_div(channels_t::items(s), team(s, kThreads).width); }
   static int64_t shared_bytes() { return kSums * kThreads * int64_t(sizeof(pack_t)); }
 
   template <class Block>
@@ -437,8 +433,7 @@ struct BackwardBody {
       if (idle(thread)) return;
       pack_t own[kSums] = {};
       const auto item = channels_t::item(s, first + team.item(thread));
-      for (int64_t g = team.lane(thread); g < s.groups; g += team.lanes)
-        add_to_sums(own, g * s.domains + domain, item);
+      for (int64_t g = team.lane(thread); g < s.groups; g += team.lanes) add_to_sums(own, g * s.domains + domain, item);
       for (int k = 0; k < kSums; ++k) sums[k * block.threads() + thread] = own[k];
     });
     block.each([&](int thread) {
@@ -516,8 +511,7 @@ struct BackwardBody {
       add(total, draws.mix_weight(s, map), channels.load(grad_at(map, item.position, item.channel) + half));
       for (int64_t other = g * s.domains; other < (g + 1) * s.domains; ++other)
         if (draws.partner(s, other) == domain)
-          add(total, 1 - draws.mix_weight(s, other),
-              channels.load(grad_at(other, item.position, item.channel) + half));
+          add(total, 1 - draws.mix_weight(s, other), channels.load(grad_at(other, item.position, item.channel) + half));
     }
     channels.store(grad_z + map * to.map + item.position * to.position + item.channel * to.channel, total);
   }

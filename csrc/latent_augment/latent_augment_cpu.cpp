@@ -45,8 +45,8 @@ void statistics(const ForwardCall& call) {
     std::vector<Farthest> of_map(s.maps());
     torch::stable::parallel_for(0, s.maps(), ceil_div(kTask, s.map()), [&](int64_t begin, int64_t end) {
       for (int64_t map = begin; map < end; ++map)
-        of_map[map] = farthest_channel(
-            z, (given != nullptr ? given : centroid) + map % s.domains * s.positions(), s, map);
+        of_map[map] =
+            farthest_channel(z, (given != nullptr ? given : centroid) + map % s.domains * s.positions(), s, map);
     });
     for (int64_t map = 0; map < s.maps(); ++map) farthest[map % s.domains].see(of_map[map].key, of_map[map].row);
   } else {
@@ -74,9 +74,8 @@ void statistics(const ForwardCall& call) {
 template <class acc_t>
 std::vector<Gather<acc_t>> gathers_of(const Draws<acc_t>& draws, const Sizes& s, bool adjoint) {
   std::vector<Gather<acc_t>> gathers(s.maps());
-  torch::stable::parallel_for(0, s.maps(), 1, [&](int64_t begin, int64_t end) {
-    gather_range(gathers, draws, s, adjoint, begin, end);
-  });
+  torch::stable::parallel_for(
+      0, s.maps(), 1, [&](int64_t begin, int64_t end) { gather_range(gathers, draws, s, adjoint, begin, end); });
   return gathers;
 }
 
@@ -115,8 +114,7 @@ std::tuple<Tensor, Tensor, Tensor> latent_augment_cpu(const Tensor& z, const Ten
                                                       const OptionalTensor& sigma, const OptionalTensor& noise,
                                                       const OptionalTensor& angle, const OptionalTensor& centroid,
                                                       bool per_channel, bool detach_statistics) {
-  return forward(
-      ForwardCall(z, choice, lam, sigma, noise, angle, centroid, std::nullopt, std::nullopt, per_channel));
+  return forward(ForwardCall(z, choice, lam, sigma, noise, angle, centroid, std::nullopt, std::nullopt, per_channel));
 }
 
 std::tuple<Tensor, Tensor, Tensor> latent_augment_mix_cpu(const Tensor& z, const Tensor& perm, const Tensor& mix_lam,
@@ -147,9 +145,8 @@ Tensor latent_augment_backward_cpu(const Tensor& grad, const Tensor& choice, con
       torch::stable::parallel_for(0, s.maps(), ceil_div(kTask, s.map()), [&](int64_t begin, int64_t end) {
         for (int64_t map = begin; map < end; ++map)
           if (draws.reads_rows(draws.transform(s, map)))
-            sum_channels(map_sums.data() + map * s.positions(),
-                         data<scalar_t>(call.grad) + map * s.steps(halves).map, draws.lam + map * s.channels, s,
-                         halves);
+            sum_channels(map_sums.data() + map * s.positions(), data<scalar_t>(call.grad) + map * s.steps(halves).map,
+                         draws.lam + map * s.channels, s, halves);
       });
     const Backward<scalar_t> loop{s,
                                   draws,

@@ -49,13 +49,13 @@ std::tuple<Tensor, Tensor, Tensor> forward(const ForwardCall& call) {
     const auto transform = [&](auto vector) {
       const int64_t items = Channels<scalar_t, vector.value>::items(s);
       const int64_t slices = min64(ceil_div(items, kThreads), ceil_div(kMostBlocks, s.maps()));
-      launch(z, s.maps() * slices, kThreads, 0,
-             TransformBody<scalar_t, vector.value>{
-                 mutable_data<scalar_t>(call.out), mutable_data<int64_t>(call.hard_index), data<scalar_t>(z),
-                 call.noise_data<scalar_t>(), given != nullptr ? given : centroid,
-                 shares ? data<acc_t>(*shares) : nullptr, keys ? data<uint64_t>(*keys) : nullptr,
-                 rows ? data<int64_t>(*rows) : nullptr, statistic_slices, candidates, slices, call.draws.halves(),
-                 draws, s});
+      launch(
+          z, s.maps() * slices, kThreads, 0,
+          TransformBody<scalar_t, vector.value>{
+              mutable_data<scalar_t>(call.out), mutable_data<int64_t>(call.hard_index), data<scalar_t>(z),
+              call.noise_data<scalar_t>(), given != nullptr ? given : centroid, shares ? data<acc_t>(*shares) : nullptr,
+              keys ? data<uint64_t>(*keys) : nullptr, rows ? data<int64_t>(*rows) : nullptr, statistic_slices,
+              candidates, slices, call.draws.halves(), draws, s});
     };
     // fresh allocations are aligned; the inputs decide
     if (packs<scalar_t>(s) && aligned(z) && (!call.noise || aligned(*call.noise)) &&
@@ -71,8 +71,7 @@ std::tuple<Tensor, Tensor, Tensor> latent_augment_cuda(const Tensor& z, const Te
                                                        const OptionalTensor& sigma, const OptionalTensor& noise,
                                                        const OptionalTensor& angle, const OptionalTensor& centroid,
                                                        bool per_channel, bool detach_statistics) {
-  return forward(
-      ForwardCall(z, choice, lam, sigma, noise, angle, centroid, std::nullopt, std::nullopt, per_channel));
+  return forward(ForwardCall(z, choice, lam, sigma, noise, angle, centroid, std::nullopt, std::nullopt, per_channel));
 }
 
 std::tuple<Tensor, Tensor, Tensor> latent_augment_mix_cuda(const Tensor& z, const Tensor& perm, const Tensor& mix_lam,
@@ -100,8 +99,7 @@ Tensor latent_augment_backward_cuda(const Tensor& grad, const Tensor& choice, co
     const int64_t halves = call.draws.halves();
     std::optional<Tensor> map_sums;
     if (per_channel) {
-      map_sums =
-          torch::stable::new_empty(grad, {s.maps(), s.positions()}, accumulate_type(grad.scalar_type()));
+      map_sums = torch::stable::new_empty(grad, {s.maps(), s.positions()}, accumulate_type(grad.scalar_type()));
       launch(grad, Sums::blocks(s), kThreads, Sums::shared_bytes(),
              Sums{mutable_data<acc_t>(*map_sums), data<scalar_t>(call.grad), draws, s, halves, true});
     }

@@ -42,9 +42,15 @@ struct DrawTensors {
 
   template <class acc_t>
   Draws<acc_t> pointers() const {
-    return {data<int64_t>(choice),       pointer<acc_t>(lam),     pointer<acc_t>(sigma),
-            pointer<acc_t>(angle),       pointer<int64_t>(perm),  pointer<acc_t>(mix_lam),
-            has_noise, given_centroid, mix_lam && mix_lam->dim() == 2};
+    return {data<int64_t>(choice),
+            pointer<acc_t>(lam),
+            pointer<acc_t>(sigma),
+            pointer<acc_t>(angle),
+            pointer<int64_t>(perm),
+            pointer<acc_t>(mix_lam),
+            has_noise,
+            given_centroid,
+            mix_lam && mix_lam->dim() == 2};
   }
   int64_t halves() const { return perm ? 2 : 1; }
 
@@ -103,10 +109,10 @@ struct ForwardCall {
       : sizes(checked(all, choice, lam, sigma, all_noise, angle, all_given, perm, mix_lam, per_channel)),
         z(as_clip(all, layout())),
         draws(all, choice, lam, sigma, angle, perm, mix_lam, all_noise.has_value(), all_given.has_value()),
-        out(perm ? empty_strided(all, {sizes.maps(), 2 * sizes.channels, sizes.height, sizes.width},
-                                 map_strides(2 * sizes.channels, sizes.height, sizes.width, layout()),
-                                 all.scalar_type())
-                 : empty_clip(all, sizes_of(all), layout(), all.scalar_type())),
+        out(perm
+                ? empty_strided(all, {sizes.maps(), 2 * sizes.channels, sizes.height, sizes.width},
+                                map_strides(2 * sizes.channels, sizes.height, sizes.width, layout()), all.scalar_type())
+                : empty_clip(all, sizes_of(all), layout(), all.scalar_type())),
         centroid(empty_strided(all, centroid_sizes(), centroid_strides(), accumulate_type(all.scalar_type()))),
         hard_index(torch::stable::new_empty(all, {sizes.domains}, ScalarType::Long)) {
     if (all_noise) noise = as_clip(*all_noise, layout());
@@ -141,8 +147,8 @@ struct ForwardCall {
                        const OptionalTensor& perm, const OptionalTensor& mix_lam, bool per_channel) {
     check_floating("z", z);
     check_axes("z", z, "(G, D, C, H, W)");
-    const Sizes s{z.size(0), z.size(1), z.size(2), z.size(3), z.size(4),
-                  clip_layout(z) == ClipLayout::kChannelsLast, per_channel};
+    const Sizes s{z.size(0),  z.size(1), z.size(2), z.size(3), z.size(4), clip_layout(z) == ClipLayout::kChannelsLast,
+                  per_channel};
     check_draws(s, "z", z, choice, lam, sigma, angle, perm, mix_lam);
     if (noise) check_like("noise", *noise, "z", z);
     if (given) {
@@ -188,8 +194,9 @@ struct BackwardCall {
                       in_words(sizes_of(grad)));
     } else {
       check_axes("grad", grad, "(G, D, C, H, W)");
-      STD_TORCH_CHECK(grad.size(0) == groups && grad.size(1) == domains, "grad must be (G, D, C, H, W) with G, D = ",
-                      in_words(sizes_of(choice)), ", got ", in_words(sizes_of(grad)));
+      STD_TORCH_CHECK(grad.size(0) == groups && grad.size(1) == domains,
+                      "grad must be (G, D, C, H, W) with G, D = ", in_words(sizes_of(choice)), ", got ",
+                      in_words(sizes_of(grad)));
     }
     const int64_t last = grad.dim();
     s.channels = grad.size(last - 3) / (perm ? 2 : 1);

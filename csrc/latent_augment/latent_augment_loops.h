@@ -244,8 +244,7 @@ struct Forward {
     const bool joined = !s.per_channel && to_step == run_of(s);
     const int64_t units = joined ? 1 : end - begin, n = joined ? (end - begin) * run_of(s) : run_of(s);
     const acc_t mix = halves == 2 ? draws.mix_weight(s, map) : 0;
-    const scalar_t* partner =
-        halves == 2 ? z + (map - domain + draws.partner(s, map)) * s.map() : nullptr;
+    const scalar_t* partner = halves == 2 ? z + (map - domain + draws.partner(s, map)) * s.map() : nullptr;
     std::vector<acc_t> scale;
     if (id == kRotate) {
       gather_units(to + begin * to_step, to_step, own, run_of(s), gathers[map], s, begin, end);
@@ -393,9 +392,8 @@ struct Backward {
       std::vector<acc_t> factor;
       for (int64_t c = 0; c < s.channels; ++c) factor.push_back(draws.own_factor(s, id, map, c));
       for (int64_t u = begin; u < end; ++u)
-        with_scale(factor, s, u, [&](auto by) {
-          scale_run(to + (u - begin) * run, by, Run<scalar_t>{grad_at(map, u)}, run);
-        });
+        with_scale(factor, s, u,
+                   [&](auto by) { scale_run(to + (u - begin) * run, by, Run<scalar_t>{grad_at(map, u)}, run); });
     }
     if (!s.per_channel) return;
     if (!mean.empty()) add_to_rows(to, -1 / acc_t(s.rows()), mean, begin, end);

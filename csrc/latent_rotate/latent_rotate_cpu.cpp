@@ -11,10 +11,11 @@ int64_t grain(const Maps& maps) { return ceil_div(kGrain, maps.positions() * kLa
 
 template <class scalar_t>
 void apply(const Tensor& out, const Tensor& in, const Call& call, What what) {
-  torch::stable::parallel_for(0, call.maps.count * groups(call.maps), grain(call.maps), [&](int64_t begin, int64_t end) {
-    apply_range(mutable_data<scalar_t>(out), data<scalar_t>(in), data<acc_type<scalar_t>>(call.angle), call.maps,
-                call.mode, call.padding, what, begin, end);
-  });
+  torch::stable::parallel_for(
+      0, call.maps.count * groups(call.maps), grain(call.maps), [&](int64_t begin, int64_t end) {
+        apply_range(mutable_data<scalar_t>(out), data<scalar_t>(in), data<acc_type<scalar_t>>(call.angle), call.maps,
+                    call.mode, call.padding, what, begin, end);
+      });
 }
 
 Tensor latent_rotate_cpu(const Tensor& x, const Tensor& angle, int64_t mode, int64_t padding) {
@@ -25,8 +26,7 @@ Tensor latent_rotate_cpu(const Tensor& x, const Tensor& angle, int64_t mode, int
 }
 
 std::tuple<Tensor, Tensor> latent_rotate_backward_cpu(const Tensor& grad, const std::optional<Tensor>& x,
-                                                      const Tensor& angle, int64_t mode, int64_t padding,
-                                                      bool need_x) {
+                                                      const Tensor& angle, int64_t mode, int64_t padding, bool need_x) {
   const BackwardCall call(grad, x, angle, mode, padding, need_x);
   if (grad.numel() == 0) return call.results();
   const Maps& maps = call.maps;

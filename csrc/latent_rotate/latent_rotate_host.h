@@ -8,8 +8,8 @@
 
 namespace dfops::rotate {
 
-// What forward and backward share of a call; `maps` are those of x, or of its gradient. One angle a map, in the type the
-// kernels compute in.
+// What forward and backward share of a call; `maps` are those of x, or of its gradient. One angle a map, in the type
+// the kernels compute in.
 struct Call {
   ClipLayout layout;
   Maps maps;

@@ -89,8 +89,7 @@ struct ForwardBody {
           }
           for (int64_t j = 0; j < count; ++j) {
             const acc_t norm = std::sqrt(totals[(1 + j) * lanes + thread]);
-            const acc_t cosine =
-                cosine_at(totals[(1 + kAtOnce + j) * lanes + thread], anchor_norm[thread], norm, eps);
+            const acc_t cosine = cosine_at(totals[(1 + kAtOnce + j) * lanes + thread], anchor_norm[thread], norm, eps);
             norms[(k + j + 1) * s.positions] = norm;
             results.cosines[(group * s.others + k + j) * s.positions + position] = cosine;
             out[thread] += signs.values[k + j] * (1 - cosine);

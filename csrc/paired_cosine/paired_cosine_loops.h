@@ -13,7 +13,9 @@ struct Tiles {
   int64_t positions, per_group, count;
 
   explicit Tiles(const Sizes& s, int64_t most = 0)
-      : positions(most > 0 ? most : s.channels_fastest ? 16 : 128),
+      : positions(most > 0             ? most
+                  : s.channels_fastest ? 16
+                                       : 128),
         per_group(ceil_div(s.positions, positions)),
         count(s.groups * per_group) {}
 

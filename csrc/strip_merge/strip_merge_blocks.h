@@ -1,4 +1,5 @@
-// Block-level kernels. A block handles tiles: a piece of one row of positions over the whole length, or whole rows where they are short.
+// Block-level kernels. A block handles tiles: a piece of one row of positions over the whole length, or whole rows
+// where they are short.
 #pragma once
 
 #include "strip_merge/strip_merge.h"

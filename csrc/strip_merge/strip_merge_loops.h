@@ -1,4 +1,5 @@
-// The loops of the CPU. A slab is the whole length of `width` neighbouring positions, or of several rows of positions where they are short.
+// The loops of the CPU. A slab is the whole length of `width` neighbouring positions, or of several rows of positions
+// where they are short.
 #pragma once
 
 #include <vector>

@@ -41,11 +41,11 @@ inline int64_t forward_shared_bytes(const Plan& p, int64_t bytes) {
 inline int64_t backward_shared_bytes(const Plan& p, int64_t bytes) {
   const int64_t positions = p.lanes * p.groups;
   return in_units_of_16(positions * p.all_rows * p.directions, bytes) +
-         (p.weighted ? in_units_of_16(positions * p.strips.length, bytes) +
-                           in_units_of_16(positions * p.mean_rows, bytes) +
-                           in_units_of_16(positions * p.all_rows, bytes) + in_units_of_16(p.weights(), bytes) +
-                           in_units_of_16(p.shares(), bytes)
-                     : 0);
+         (p.weighted
+              ? in_units_of_16(positions * p.strips.length, bytes) + in_units_of_16(positions * p.mean_rows, bytes) +
+                    in_units_of_16(positions * p.all_rows, bytes) + in_units_of_16(p.weights(), bytes) +
+                    in_units_of_16(p.shares(), bytes)
+              : 0);
 }
 
 // Tiles of at most `positions` positions.
@@ -278,10 +278,10 @@ struct BackwardBody {
               tile.template each<kPack>(plan, rows, thread, threads, [&](int place, int g, int lane, int row, int64_t) {
                 Pack<acc_t, kPack> sum{};
                 for (int64_t d = 0; d < plan.directions; ++d)
-                  add_filtered<true>(sum, plan, tile,
-                                     w + (d * plan.scales + s) * taps * plan.weight_lanes() +
-                                         (plan.weight_lanes() == 1 ? 0 : lane),
-                                     first_grad + d * positions * plan.all_rows, g, lane, row, rows);
+                  add_filtered<true>(
+                      sum, plan, tile,
+                      w + (d * plan.scales + s) * taps * plan.weight_lanes() + (plan.weight_lanes() == 1 ? 0 : lane),
+                      first_grad + d * positions * plan.all_rows, g, lane, row, rows);
                 *reinterpret_cast<Pack<acc_t, kPack>*>(through_to + place) = sum;
               });
             if (scale != 1) mean_to += positions * rows;
@@ -424,8 +424,7 @@ struct DirectGradXBody {
           const scalar_t* w = weight + (ds * st.channels + st.channel(outer * st.inner + i)) * plan.taps;
           for (int64_t m = 0; m < plan.taps; ++m) {
             const int64_t source = row - m + plan.taps / 2;
-            if (source >= 0 && source < rows)
-              sum += acc_t(w[m]) * acc_t(g[source * st.inner]) / acc_t(plan.scale[s]);
+            if (source >= 0 && source < rows) sum += acc_t(w[m]) * acc_t(g[source * st.inner]) / acc_t(plan.scale[s]);
           }
         }
         grad_x[e] = scalar_t(sum);
@@ -459,8 +458,8 @@ struct DirectGradWeightBody {
           const int64_t position = (lot / st.run * st.channels + c) * st.run + lot % st.run;
           const int64_t outer = position / st.inner, i = position % st.inner;
           if (source >= 0 && source < rows)
-            sum += acc_t(grad[ds][(outer * rows + row) * st.inner + i]) *
-                   mean_at(x, st, outer, i, source, plan.scale[s]);
+            sum +=
+                acc_t(grad[ds][(outer * rows + row) * st.inner + i]) * mean_at(x, st, outer, i, source, plan.scale[s]);
         }
         share[thread] = sum;
       });

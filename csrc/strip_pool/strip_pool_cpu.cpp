@@ -21,12 +21,11 @@ std::vector<Tensor> strip_pool_cpu(const Tensor& x, const std::optional<Tensor>&
     if (weight) arranged = arrange_weight(call.weight_data<scalar_t>(), call.filters, strips.channels, slabs, false);
     std::vector<scalar_t*> pointers;
     for (const Tensor& tensor : call.out) pointers.push_back(mutable_data<scalar_t>(tensor));
-    torch::stable::parallel_for(
-        0, strips.outer * slabs.per_outer, ceil_div(kGrain, slabs.width * strips.length),
-        [&](int64_t begin, int64_t end) {
-          forward_range(pointers.data(), data<scalar_t>(call.x), arranged.data(), call.filters, strips, slabs, begin,
-                        end);
-        });
+    torch::stable::parallel_for(0, strips.outer * slabs.per_outer, ceil_div(kGrain, slabs.width * strips.length),
+                                [&](int64_t begin, int64_t end) {
+                                  forward_range(pointers.data(), data<scalar_t>(call.x), arranged.data(), call.filters,
+                                                strips, slabs, begin, end);
+                                });
   });
   return call.out;
 }

@@ -68,7 +68,8 @@ std::vector<Tensor> strip_pool_cuda(const Tensor& x, const std::optional<Tensor>
     using scalar_t = decltype(zero);
     constexpr int kPack = kPackOf<scalar_t>;
     const scalar_t* taps = call.weight_data<scalar_t>();
-    const Chosen chosen = choose(call, [](const Plan& p) { return forward_shared_bytes(p, sizeof(acc_type<scalar_t>)); });
+    const Chosen chosen =
+        choose(call, [](const Plan& p) { return forward_shared_bytes(p, sizeof(acc_type<scalar_t>)); });
     if (!chosen.tiled)
       launch_direct_forward(chosen.plan, call.out, call.x, taps);
     else if (chosen.plan.packs(kPack) && aligned(call.out) && aligned(call.x))
@@ -90,8 +91,7 @@ void launch_backward(const Chosen& chosen, const Tensor* grad_x, const Tensor* g
   int64_t slices = min64(plan.tiles, ceil_div(1024, plan.channel_groups));
   if (grad_weight != nullptr) slices = min64(slices, 1 + x.numel() / (4 * numel));
   std::optional<Tensor> partial;
-  if (grad_weight != nullptr)
-    partial = torch::stable::new_empty(x, {slices, numel}, accumulate_type(x.scalar_type()));
+  if (grad_weight != nullptr) partial = torch::stable::new_empty(x, {slices, numel}, accumulate_type(x.scalar_type()));
   BackwardBody<scalar_t, kPack> body{{},
                                      grad_x ? mutable_data<scalar_t>(*grad_x) : nullptr,
                                      partial ? mutable_data<acc_t>(*partial) : nullptr,

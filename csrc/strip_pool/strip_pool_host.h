@@ -16,10 +16,10 @@ inline Filters filters_of(const Tensor& x, const std::optional<Tensor>& weight, 
   if (!weight) return {1, count, 0, scales.data(), false};
   check_axes("weight", *weight, "(D, S, C, M)");
   check_kind("weight", *weight, "x", x);
-  STD_TORCH_CHECK(weight->size(0) > 0 && weight->size(1) == count && weight->size(2) == x.size(2) &&
-                      weight->size(3) % 2 == 1,
-                  "weight must be (D, S, C, M) with D > 0, S = ", count, ", C = ", x.size(2), " and M odd, got ",
-                  in_words(sizes_of(*weight)));
+  STD_TORCH_CHECK(
+      weight->size(0) > 0 && weight->size(1) == count && weight->size(2) == x.size(2) && weight->size(3) % 2 == 1,
+      "weight must be (D, S, C, M) with D > 0, S = ", count, ", C = ", x.size(2), " and M odd, got ",
+      in_words(sizes_of(*weight)));
   return {weight->size(0), count, weight->size(3), scales.data(), true};
 }
 

@@ -54,8 +54,7 @@ constexpr int kThreads = 32;
 template <int kPack, int kTaps, class T>
 void run_forward(const Call& call, T* out, const T* x, const T* weight, int64_t slices, unsigned seed) {
   const Plan plan(call.planes, call.taps, kPack, kThreads);
-  launch_on_host(plan.channel_groups * slices, kThreads, 0, seed,
-                 ForwardBody<T, kPack, kTaps>{out, x, weight, plan});
+  launch_on_host(plan.channel_groups * slices, kThreads, 0, seed, ForwardBody<T, kPack, kTaps>{out, x, weight, plan});
 }
 
 template <class T>

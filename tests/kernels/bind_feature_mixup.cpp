@@ -45,8 +45,7 @@ py::tuple block_backward(Array<T> grad, Array<T> x, Array<int64_t> index, Array<
   launch_on_host(rows * slices, kThreads, Body::shared_bytes(kThreads), seed,
                  Body{need_x ? grad_x.data() : nullptr, need_lam ? partial.data() : nullptr, grad.data(),
                       need_lam ? x.data() : nullptr, index.data(), lam.data(), rows, row});
-  if (need_lam)
-    launch_on_host(2, kThreads, 0, seed, TotalBody<T>{grad_lam.data(), partial.data(), slices, rows});
+  if (need_lam) launch_on_host(2, kThreads, 0, seed, TotalBody<T>{grad_lam.data(), partial.data(), slices, rows});
   partial.take("partial");
   return py::make_tuple(grad_x.take("grad_x"), grad_lam.take("grad_lam"));
 }

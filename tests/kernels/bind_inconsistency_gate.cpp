@@ -24,9 +24,9 @@ template <class T, int kPack>
 Array<T> block_forward(Array<T> x, Array<T> vertical, Array<T> horizontal, T gamma, T scale, int64_t blocks,
                        unsigned seed) {
   Output<T> out(shape_of(x));
-  launch_on_host(blocks, 32, 0, seed,
-                 ForwardBody<T, kPack>{out.data(), x.data(), vertical.data(), horizontal.data(), &gamma, scale,
-                                       x.size()});
+  launch_on_host(
+      blocks, 32, 0, seed,
+      ForwardBody<T, kPack>{out.data(), x.data(), vertical.data(), horizontal.data(), &gamma, scale, x.size()});
   return out.take("out");
 }
 

@@ -121,7 +121,12 @@ py::tuple block_backward(Array<T> grad, Array<T> s, Array<T> query, Array<T> key
   launch_on_host(blocks, rows * kWarp, in_workspace ? 0 : scratch * int64_t(sizeof(T)) + 16, seed,
                  GradBody<T>{{gq.data(), q.frames, q.channels, q.positions, query_last},
                              {gk.data(), q.frames, q.channels, q.positions, key_last},
-                             q, k, grad_s.data(), kept, in_workspace ? workspace.data() : nullptr, clips});
+                             q,
+                             k,
+                             grad_s.data(),
+                             kept,
+                             in_workspace ? workspace.data() : nullptr,
+                             clips});
   grad_s.take("grad_s");
   workspace.take("workspace");
   return py::make_tuple(gq.take("grad_query"), gk.take("grad_key"));

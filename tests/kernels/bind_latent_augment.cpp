@@ -18,8 +18,8 @@ struct Call {
        const Array<T>& lam, const Array<T>& sigma, const Array<T>& angle, const Array<int64_t>& perm,
        const Array<T>& mix_lam, bool has_noise, bool given_centroid)
       : sizes{shape[0], shape[1], shape[2], shape[3], shape[4], channels_last, per_channel},
-        draws{choice.data(), lam.data(),           or_null(sigma), or_null(angle), or_null(perm), or_null(mix_lam),
-              has_noise,     given_centroid, mix_lam.size() > shape[0]},
+        draws{choice.data(),    lam.data(), or_null(sigma), or_null(angle),           or_null(perm),
+              or_null(mix_lam), has_noise,  given_centroid, mix_lam.size() > shape[0]},
         halves(perm.size() > 0 ? 2 : 1) {}
 
   template <class E>
@@ -61,8 +61,7 @@ py::tuple forward(std::vector<int64_t> shape, bool channels_last, bool per_chann
       }
       divide_run(mean, T(s.rows()), s.row());
       for (int64_t map = d; map < s.maps(); map += s.domains) {
-        const Farthest one =
-            farthest_channel(z.data(), origin != nullptr ? origin + d * s.row() : mean, s, map);
+        const Farthest one = farthest_channel(z.data(), origin != nullptr ? origin + d * s.row() : mean, s, map);
         farthest.see(one.key, one.row);
       }
     } else {
@@ -105,15 +104,9 @@ Array<T> backward(std::vector<int64_t> shape, bool channels_last, bool per_chann
       sum_channels(map_sums.data() + map * s.positions(), grad.data() + map * s.steps(call.halves).map,
                    lam.data() + map * s.channels, s, call.halves);
   const auto gathers = call.gathers(true);
-  const Backward<T> loop{s,
-                         call.draws,
-                         grad_z.data(),
-                         grad.data(),
-                         hard_index.data(),
-                         gathers.data(),
-                         map_sums.data(),
-                         call.halves,
-                         detach};
+  const Backward<T> loop{
+      s,           call.draws, grad_z.data(), grad.data(), hard_index.data(), gathers.data(), map_sums.data(),
+      call.halves, detach};
   for (int64_t d = 0; d < s.domains; ++d)
     in_pieces(s, piece, [&](int64_t first, int64_t last) { loop(d, first, last); });
   return grad_z.take("grad_z");
@@ -146,20 +139,19 @@ py::tuple block_forward(std::vector<int64_t> shape, bool channels_last, bool per
     using Sums = MapSumsBody<T>;
     launch_on_host(Sums::blocks(s), kThreads, Sums::shared_bytes(), seed,
                    Sums{sums.data(), z.data(), call.draws, s, 1, false});
-    launch_on_host(
-        s.maps() * candidates, kThreads, Distances::shared_bytes(), seed,
-        Distances{centroid.data(), keys.data(), rows.data(), sums.data(), z.data(), origin, s});
+    launch_on_host(s.maps() * candidates, kThreads, Distances::shared_bytes(), seed,
+                   Distances{centroid.data(), keys.data(), rows.data(), sums.data(), z.data(), origin, s});
   } else {
     using Statistics = SampleStatisticsBody<T>;
     launch_on_host(s.domains * slices, kThreads, Statistics::shared_bytes(), seed,
                    Statistics{centroid.data(), shares.data(), z.data(), origin, s, slices});
   }
   with_vector<T>(s, [&](auto vector) {
-    launch_on_host(s.maps() * slices, kThreads, 0, seed,
-                   TransformBody<T, vector.value>{out.data(), hard_index.data(), z.data(), call.or_null(noise),
-                                                  origin != nullptr ? origin : centroid.data(), shares.data(),
-                                                  keys.data(), rows.data(), slices, candidates, slices, call.halves,
-                                                  call.draws, s});
+    launch_on_host(
+        s.maps() * slices, kThreads, 0, seed,
+        TransformBody<T, vector.value>{out.data(), hard_index.data(), z.data(), call.or_null(noise),
+                                       origin != nullptr ? origin : centroid.data(), shares.data(), keys.data(),
+                                       rows.data(), slices, candidates, slices, call.halves, call.draws, s});
   });
   sums.take("sums");
   shares.take("shares");
@@ -182,9 +174,9 @@ Array<T> block_backward(std::vector<int64_t> shape, bool channels_last, bool per
   }
   with_vector<T>(s, [&](auto vector) {
     using Body = BackwardBody<T, vector.value>;
-    launch_on_host(Body::blocks(s), kThreads, Body::shared_bytes(), seed,
-                   Body{grad_z.data(), grad.data(), hard_index.data(), map_sums.data(), call.draws, s, call.halves,
-                        detach});
+    launch_on_host(
+        Body::blocks(s), kThreads, Body::shared_bytes(), seed,
+        Body{grad_z.data(), grad.data(), hard_index.data(), map_sums.data(), call.draws, s, call.halves, detach});
   });
   map_sums.take("map_sums");
   return grad_z.take("grad_z");

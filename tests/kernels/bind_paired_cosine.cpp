@@ -94,9 +94,9 @@ py::tuple block_forward(Array<T> memory, std::vector<int64_t> shape, bool channe
   const Call<T> call(memory, shape, channels_fastest, signs, eps);
   Outputs<T> outputs(call.sizes);
   const Plan plan(call.sizes, sizeof(T), kThreads);
-  launch_on_host(min64(plan.tiles, blocks), kThreads, ForwardBody<T>::shared_bytes(plan, kThreads), seed,
-                 ForwardBody<T>{outputs.results(), call.anchor, call.others, call.sizes, Signs<T>(call.signs), eps,
-                                plan});
+  launch_on_host(
+      min64(plan.tiles, blocks), kThreads, ForwardBody<T>::shared_bytes(plan, kThreads), seed,
+      ForwardBody<T>{outputs.results(), call.anchor, call.others, call.sizes, Signs<T>(call.signs), eps, plan});
   return outputs.take();
 }
 
@@ -107,11 +107,11 @@ py::tuple block_backward(Array<T> grad, Array<T> norms, Array<T> cosines, bool n
   const Call<T> call(memory, shape, channels_fastest, signs, eps);
   Gradients<T> grads(call.sizes, need_anchor, need_others);
   const Plan plan(call.sizes, sizeof(T), kThreads);
-  launch_on_host(min64(plan.tiles * slices, blocks), kThreads, BackwardBody<T>::shared_bytes(call.sizes, plan), seed,
-                 BackwardBody<T>{grads.to(grads.anchor, need_anchor, 1),
-                                 grads.to(grads.others, need_others, call.sizes.others), grad.data(), call.anchor,
-                                 call.others, norms.data(), cosines.data(), call.sizes, Signs<T>(call.signs), eps, plan,
-                                 slices});
+  launch_on_host(
+      min64(plan.tiles * slices, blocks), kThreads, BackwardBody<T>::shared_bytes(call.sizes, plan), seed,
+      BackwardBody<T>{grads.to(grads.anchor, need_anchor, 1), grads.to(grads.others, need_others, call.sizes.others),
+                      grad.data(), call.anchor, call.others, norms.data(), cosines.data(), call.sizes,
+                      Signs<T>(call.signs), eps, plan, slices});
   return grads.take();
 }
 
