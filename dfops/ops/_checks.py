@@ -1,5 +1,6 @@
 """Argument checks shared by the operators, and what all of them register alike."""
 
+import inspect
 import os
 from collections.abc import Callable
 from numbers import Real
@@ -128,6 +129,36 @@ def new_clip(model: Tensor, shape: tuple[int, ...], channels_last: bool) -> Tens
     frame = c * h * w
     strides = (t * frame, frame, 1, w * c, c) if channels_last else (t * frame, frame, h * w, w, 1)
     return model.new_empty_strided(shape, strides)
+
+
+def register_fake(operator: str) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Registers the decorated function as the fake kernel of an operator, for tensors of one device.
+
+    A single meta tensor brings the dispatcher here, where results on another device would hold no values.
+    """
+
+    def register(fake: Callable[..., Any]) -> Callable[..., Any]:
+        names = list(inspect.signature(fake).parameters)
+
+        def checked(*args: Any) -> Any:
+            tensors = [
+                (name, value)
+                for name, arg in zip(names, args, strict=True)
+                for value in (arg if isinstance(arg, list) else [arg])
+                if isinstance(value, Tensor)
+            ]
+            model_name, model = tensors[0]
+            for name, value in tensors[1:]:
+                if value.device != model.device:
+                    raise RuntimeError(
+                        f"{name} must be on the device of {model_name}, {model.device}, got {value.device}"
+                    )
+            return fake(*args)
+
+        torch.library.register_fake(f"dfops::{operator}", checked)
+        return fake
+
+    return register
 
 
 def forbid_second_derivative(backward_operator: str) -> None:

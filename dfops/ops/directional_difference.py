@@ -14,6 +14,7 @@ from dfops.ops._checks import (
     forbid_second_derivative,
     is_channels_last,
     new_clip,
+    register_fake,
 )
 
 
@@ -59,12 +60,12 @@ def directional_difference(x: Tensor, weight: Tensor, *, axis: str) -> Tensor:
     return torch.ops.dfops.directional_difference(x, weight, DIMENSIONS[axis])
 
 
-@torch.library.register_fake("dfops::directional_difference")
+@register_fake("directional_difference")
 def _(x: Tensor, weight: Tensor, axis: int) -> Tensor:
     return new_clip(x, tuple(x.shape), is_channels_last(x))
 
 
-@torch.library.register_fake("dfops::_directional_difference_backward")
+@register_fake("_directional_difference_backward")
 def _(grad: Tensor, x: Tensor, weight: Tensor, axis: int, need_x: bool, need_weight: bool) -> tuple[Tensor, Tensor]:
     grad_x = new_clip(x, tuple(x.shape), is_channels_last(x)) if need_x else x.new_empty(0)
     return grad_x, x.new_empty(weight.shape) if need_weight else x.new_empty(0)

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfops.ops._checks import check_floating, check_index, forbid_second_derivative, per_map
+from dfops.ops._checks import check_floating, check_index, forbid_second_derivative, per_map, register_fake
 
 
 def feature_mixup(x: Tensor, index: Tensor, lam: Tensor | float) -> Tensor:
@@ -54,12 +54,12 @@ def _new_rows(x: Tensor) -> Tensor:
     return result
 
 
-@torch.library.register_fake("dfops::feature_mixup")
+@register_fake("feature_mixup")
 def _(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
     return _new_rows(x)
 
 
-@torch.library.register_fake("dfops::_feature_mixup_backward")
+@register_fake("_feature_mixup_backward")
 def _(grad: Tensor, x: Tensor | None, index: Tensor, lam: Tensor, need_x: bool) -> tuple[Tensor, Tensor]:
     accumulated = torch.float64 if grad.dtype == torch.float64 else torch.float32
     grad_x = _new_rows(grad) if need_x else grad.new_empty(0)

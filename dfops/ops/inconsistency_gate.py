@@ -12,6 +12,7 @@ from dfops.ops._checks import (
     check_like,
     check_number,
     forbid_second_derivative,
+    register_fake,
 )
 
 
@@ -73,12 +74,12 @@ def _plain(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: Tensor | floa
     return (wide + factor * wide * ((vertical - 0.5) / 2 + (horizontal - 0.5) / 2)).to(x.dtype)
 
 
-@torch.library.register_fake("dfops::inconsistency_gate")
+@register_fake("inconsistency_gate")
 def _(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: Tensor | None, scale: float) -> Tensor:
     return torch.empty_like(x)
 
 
-@torch.library.register_fake("dfops::_inconsistency_gate_backward")
+@register_fake("_inconsistency_gate_backward")
 def _(
     grad: Tensor, x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:

@@ -19,6 +19,7 @@ from dfops.ops._checks import (
     forbid_second_derivative,
     is_channels_last,
     new_clip,
+    register_fake,
 )
 
 
@@ -148,7 +149,7 @@ def _accumulated(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-@torch.library.register_fake("dfops::interframe_difference")
+@register_fake("interframe_difference")
 def _(
     query: Tensor, key: Tensor, num_keep: int, strict: bool, normalize: bool, eps: float, min_variance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -162,7 +163,7 @@ def _(
     )
 
 
-@torch.library.register_fake("dfops::interframe_difference_sparse")
+@register_fake("interframe_difference_sparse")
 def _(
     query: Tensor, key: Tensor, num_keep: int, normalize: bool, eps: float, min_variance: float
 ) -> tuple[Tensor, Tensor]:
@@ -170,7 +171,7 @@ def _(
     return query.new_empty(b, t, num_keep), query.new_empty(b, num_keep, dtype=torch.int64)
 
 
-@torch.library.register_fake("dfops::_interframe_difference_backward")
+@register_fake("_interframe_difference_backward")
 def _(
     grad: Tensor, query: Tensor, key: Tensor, variance: Tensor, threshold: Tensor, normalize: bool, eps: float
 ) -> tuple[Tensor, Tensor]:
@@ -178,7 +179,7 @@ def _(
     return new_clip(query, shape, is_channels_last(query)), new_clip(key, shape, is_channels_last(key))
 
 
-@torch.library.register_fake("dfops::_interframe_difference_sparse_backward")
+@register_fake("_interframe_difference_sparse_backward")
 def _(
     grad: Tensor, query: Tensor, key: Tensor, positions: Tensor, normalize: bool, eps: float
 ) -> tuple[Tensor, Tensor]:

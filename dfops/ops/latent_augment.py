@@ -15,6 +15,7 @@ from dfops.ops._checks import (
     forbid_second_derivative,
     is_channels_last,
     new_clip,
+    register_fake,
 )
 
 GRANULARITIES = ("sample", "channel")
@@ -242,7 +243,7 @@ def _new_statistics(z: Tensor, per_channel: bool) -> tuple[Tensor, Tensor]:
     return centroid, z.new_empty(d, dtype=torch.int64)
 
 
-@torch.library.register_fake("dfops::latent_augment")
+@register_fake("latent_augment")
 def _(
     z: Tensor,
     choice: Tensor,
@@ -257,7 +258,7 @@ def _(
     return new_clip(z, tuple(z.shape), is_channels_last(z)), *_new_statistics(z, per_channel)
 
 
-@torch.library.register_fake("dfops::latent_augment_mix")
+@register_fake("latent_augment_mix")
 def _(
     z: Tensor,
     perm: Tensor,
@@ -276,7 +277,7 @@ def _(
     return out, *_new_statistics(z, per_channel)
 
 
-@torch.library.register_fake("dfops::_latent_augment_backward")
+@register_fake("_latent_augment_backward")
 def _(
     grad: Tensor,
     choice: Tensor,

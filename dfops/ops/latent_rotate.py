@@ -5,7 +5,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dfops.ops._checks import check_floating, forbid_second_derivative, is_channels_last, new_clip, per_map
+from dfops.ops._checks import (
+    check_floating,
+    forbid_second_derivative,
+    is_channels_last,
+    new_clip,
+    per_map,
+    register_fake,
+)
 
 # kernels know them by number
 MODES = ("bilinear", "nearest")
@@ -56,12 +63,12 @@ def latent_rotate(x: Tensor, angle: Tensor | float, *, mode: str = "bilinear", p
     return out.squeeze(1)  # a select would copy the gradient
 
 
-@torch.library.register_fake("dfops::latent_rotate")
+@register_fake("latent_rotate")
 def _(x: Tensor, angle: Tensor, mode: int, padding: int) -> Tensor:
     return new_clip(x, tuple(x.shape), is_channels_last(x))
 
 
-@torch.library.register_fake("dfops::_latent_rotate_backward")
+@register_fake("_latent_rotate_backward")
 def _(grad: Tensor, x: Tensor | None, angle: Tensor, mode: int, padding: int, need_x: bool) -> tuple[Tensor, Tensor]:
     accumulated = torch.float64 if grad.dtype == torch.float64 else torch.float32
     grad_x = new_clip(grad, tuple(grad.shape), is_channels_last(grad)) if need_x else grad.new_empty(0)

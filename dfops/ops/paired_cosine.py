@@ -13,6 +13,7 @@ from dfops.ops._checks import (
     check_kind,
     forbid_second_derivative,
     new_clip,
+    register_fake,
 )
 
 MOST_OTHERS = 256  # kMostOthers in csrc/paired_cosine/paired_cosine.h
@@ -85,7 +86,7 @@ def _accumulated(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-@torch.library.register_fake("dfops::paired_cosine")
+@register_fake("paired_cosine")
 def _(anchor: Tensor, others: Tensor, signs: list[float], eps: float) -> tuple[Tensor, Tensor, Tensor]:
     g, k, _, h, w = others.shape
     shapes = (g, h, w), (g, k + 1, h, w), (g, k, h, w)
@@ -93,7 +94,7 @@ def _(anchor: Tensor, others: Tensor, signs: list[float], eps: float) -> tuple[T
     return out, norms, cosines
 
 
-@torch.library.register_fake("dfops::_paired_cosine_backward")
+@register_fake("_paired_cosine_backward")
 def _(
     grad: Tensor,
     anchor: Tensor,

@@ -15,6 +15,7 @@ from dfops.ops._checks import (
     forbid_second_derivative,
     is_channels_last,
     new_clip,
+    register_fake,
 )
 
 _MOST_PARTS = 8  # kernels hold the parts in an argument of fixed size
@@ -93,12 +94,12 @@ def _repeat_and_average(parts: list[Tensor], size: int, dim: int) -> Tensor:
     return (total / len(parts)).to(parts[0].dtype).permute(back)
 
 
-@torch.library.register_fake("dfops::strip_merge")
+@register_fake("strip_merge")
 def _(parts: list[Tensor], size: int, axis: int) -> Tensor:
     return new_clip(parts[0], with_length(parts[0], axis, size), is_channels_last(parts[0]))
 
 
-@torch.library.register_fake("dfops::_strip_merge_backward")
+@register_fake("_strip_merge_backward")
 def _(grad: Tensor, lengths: list[int], axis: int) -> list[Tensor]:
     channels_last = is_channels_last(grad)
     return [new_clip(grad, with_length(grad, axis, length), channels_last) for length in lengths]

@@ -15,6 +15,7 @@ from dfops.ops._checks import (
     forbid_second_derivative,
     is_channels_last,
     new_clip,
+    register_fake,
 )
 
 
@@ -86,7 +87,7 @@ def _checked_scales(scales: Sequence[int]) -> list[int]:
     return sizes
 
 
-@torch.library.register_fake("dfops::strip_pool")
+@register_fake("strip_pool")
 def _(x: Tensor, weight: Tensor | None, axis: int, scales: list[int]) -> list[Tensor]:
     channels_last = is_channels_last(x)
     directions = 1 if weight is None else weight.shape[0]
@@ -94,7 +95,7 @@ def _(x: Tensor, weight: Tensor | None, axis: int, scales: list[int]) -> list[Te
     return [new_clip(x, shape, channels_last) for _ in range(directions) for shape in shapes]
 
 
-@torch.library.register_fake("dfops::_strip_pool_backward")
+@register_fake("_strip_pool_backward")
 def _(
     grads: list[Tensor], x: Tensor, weight: Tensor | None, axis: int, scales: list[int], need_x: bool, need_weight: bool
 ) -> tuple[Tensor, Tensor]:

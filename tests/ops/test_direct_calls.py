@@ -211,13 +211,14 @@ def test_dtypes(case):
 
 @each_case
 def test_devices(case):
-    """The kernel itself, as the dispatcher would rather have called another one."""
+    """The dispatcher takes one meta tensor for all, so the kernel itself is called too."""
     tensors = list(case.tensors())
-    for name, _, tensor, call_with in tensors:
-        if len(tensors) == 1:
-            continue
+    for name, _, tensor, call_with in tensors if len(tensors) > 1 else ():
+        wrong = call_with(tensor.to("meta"))
+        with pytest.raises(RuntimeError, match=r"must be on the device of \w+, (cpu, got meta|meta, got cpu)"):
+            case(wrong)
         with pytest.raises(RuntimeError, match=case.blamed(name)):
-            case.overload.redispatch(CPU, *call_with(tensor.to("meta")))
+            case.overload.redispatch(CPU, *wrong)
 
 
 def flat(results):
