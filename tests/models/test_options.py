@@ -65,7 +65,7 @@ def test_values_that_do_not_fit(name, option):
             make(name, **{option: value})
         message = str(caught.value)
         assert f"{option} must be" in message, (value, message)
-        shown = (repr(value), repr(tuple(value))) if isinstance(value, list) else (repr(value),)
+        shown = [repr(value), repr(tuple(value)), *map(repr, value[:1])] if isinstance(value, list) else [repr(value)]
         assert message.endswith(tuple(f"got {text}" for text in shown)), (value, message)
 
 
