@@ -1,14 +1,17 @@
 """Every operator again in plain torch, in the order of its equation; shares nothing with the kernels.
 
 Same names and arguments as the operators of `dfops`. Slow and clear: the truth of the tests and the eager side of the
-benchmarks. No argument checks, and names of transformations are ids here.
+benchmarks. No argument checks, and names of transformations are ids here. `active` puts them in the place of the
+operators.
 
 >>> x = torch.arange(5.0).reshape(1, 5, 1, 1, 1)
 >>> [y.flatten().tolist() for y in dfops.reference.strip_pool(x, axis="T")]
 [[0.0, 1.0, 2.0, 3.0, 4.0], [0.5, 2.5], [1.5]]
 """
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -16,6 +19,31 @@ import torch.nn.functional as F
 from torch import Tensor
 
 _DIMENSIONS = {"T": 1, "H": 3, "W": 4}
+_here = threading.local()
+
+
+@contextmanager
+def active() -> Iterator[None]:
+    """In this thread, the functions of `dfops` compute by the formulas of this module, after their argument checks.
+
+    For converters, which know torch's operators only: what `torch.export` records here needs no dfops. Autograd then
+    differentiates the formulas. Code that `torch.compile` made before, or makes here, keeps the operators.
+    """
+    before = getattr(_here, "active", False)
+    _here.active = True
+    try:
+        yield
+    finally:
+        _here.active = before
+
+
+def is_active() -> bool:
+    """Whether the formulas stand for the operators: inside `active`, and while `torch.onnx.export` traces a model."""
+    if torch.compiler.is_dynamo_compiling():
+        return False
+    if getattr(_here, "active", False):
+        return True
+    return torch.compiler.is_exporting() and torch.onnx.is_in_onnx_export()
 
 
 def inconsistency_gate(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: Tensor | float) -> Tensor:

@@ -7,10 +7,10 @@
 // values (B, T, num_keep), query and key are the vectors at the positions (what stands in unused slots is ignored).
 STABLE_TORCH_LIBRARY_FRAGMENT(dfops, m) {
   m.def(
-      "interframe_difference(Tensor query, Tensor key, int num_keep, bool strict, bool normalize, float eps, float "
+      "interframe_difference(Tensor query, Tensor key, SymInt num_keep, bool strict, bool normalize, float eps, float "
       "min_variance) -> (Tensor out, Tensor variance, Tensor threshold, Tensor positions)");
   m.def(
-      "interframe_difference_sparse(Tensor query, Tensor key, int num_keep, bool normalize, float eps, float "
+      "interframe_difference_sparse(Tensor query, Tensor key, SymInt num_keep, bool normalize, float eps, float "
       "min_variance) -> (Tensor values, Tensor positions)");
   m.def(
       "_interframe_difference_backward(Tensor grad, Tensor query, Tensor key, Tensor variance, Tensor threshold, bool "

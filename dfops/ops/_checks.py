@@ -103,7 +103,8 @@ def per_map(name: str, value: Tensor | float, x: Tensor) -> Tensor:
 
 def autocast_to_widest(*tensors: Tensor) -> tuple[Tensor, ...]:
     """Under autocast, all tensors in the widest dtype among them (as torch.add does); otherwise unchanged."""
-    if not torch.is_autocast_enabled(tensors[0].device.type):
+    device = tensors[0].device.type
+    if device == "meta" or not torch.is_autocast_enabled(device):  # torch has no autocast for meta, and raises
         return tensors
     widest = tensors[0].dtype
     for tensor in tensors[1:]:

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfops import reference
 from dfops.ops._axes import DIMENSIONS
 from dfops.ops._checks import (
     autocast_to_widest,
@@ -56,6 +57,8 @@ def directional_difference(x: Tensor, weight: Tensor, *, axis: str) -> Tensor:
     check_kind("x", x, weight=weight)
     if weight.dim() != 2 or weight.shape[0] != x.shape[2] or weight.shape[1] % 2 == 0:
         raise ValueError(f"weight must be (C, M) with C = {x.shape[2]} and M odd, got {tuple(weight.shape)}")
+    if reference.is_active():
+        return reference.directional_difference(x, weight, axis=axis)
     # under torch.compile too: the compiled formula, which pads and gathers, is slower but on the smallest maps
     return torch.ops.dfops.directional_difference(x, weight, DIMENSIONS[axis])
 

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfops import reference
 from dfops.ops._checks import check_floating, check_index, forbid_second_derivative, per_map, register_fake
 
 
@@ -43,7 +44,10 @@ def feature_mixup(x: Tensor, index: Tensor, lam: Tensor | float) -> Tensor:
     check_index("x", x, index=index)
     if index.shape != x.shape[:1]:
         raise ValueError(f"index must be (N,) with N = {x.shape[0]}, got shape {tuple(index.shape)}")
-    return torch.ops.dfops.feature_mixup(x, index, per_map("lam", lam, x))
+    lam = per_map("lam", lam, x)
+    if reference.is_active():
+        return reference.feature_mixup(x, index, lam)
+    return torch.ops.dfops.feature_mixup(x, index, lam)
 
 
 def _new_rows(x: Tensor) -> Tensor:

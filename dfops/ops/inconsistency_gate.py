@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfops import reference
 from dfops.ops._checks import (
     autocast_to_widest,
     check_device,
@@ -53,9 +54,12 @@ def inconsistency_gate(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: T
             raise ValueError(f"gamma must have one element, got shape {tuple(gamma.shape)}")
     else:
         check_number("gamma", gamma)
+    if reference.is_active():
+        return reference.inconsistency_gate(x, vertical, horizontal, gamma)
     # Without gradients the compiler gains more by fusing the plain formula with its neighbours (a batch norm before it)
     # than the kernel does, 1.4 times on CPU; with gradients the kernel is as fast or faster.
-    if torch.compiler.is_compiling() and not _differentiated(x, vertical, horizontal, gamma):
+    traced = torch.compiler.is_compiling() and not torch.compiler.is_exporting()
+    if traced and not _differentiated(x, vertical, horizontal, gamma):
         return _plain(x, vertical, horizontal, gamma)
     if isinstance(gamma, Tensor):
         return torch.ops.dfops.inconsistency_gate(x, vertical, horizontal, gamma, 1.0)

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfops import reference
 from dfops.ops._checks import (
     autocast_to_widest,
     check_clip,
@@ -72,6 +73,10 @@ def interframe_difference(
     query, key, num_keep = _checked(query, key, num_keep, eps, min_variance)
     if mask_rule not in ("le", "lt"):
         raise ValueError(f'mask_rule must be "le" or "lt", got {mask_rule!r}')
+    if reference.is_active():
+        return reference.interframe_difference(
+            query, key, num_keep=num_keep, mask_rule=mask_rule, normalize=normalize, eps=eps, min_variance=min_variance
+        )
     return torch.ops.dfops.interframe_difference(
         query, key, num_keep, mask_rule == "lt", normalize, float(eps), float(min_variance)
     )[0]
@@ -115,6 +120,10 @@ def interframe_difference_sparse(
     Source: DDL, IEEE TIFS 2023, dynamic fine-grained difference capture.
     """
     query, key, num_keep = _checked(query, key, num_keep, eps, min_variance)
+    if reference.is_active():
+        return reference.interframe_difference_sparse(
+            query, key, num_keep=num_keep, normalize=normalize, eps=eps, min_variance=min_variance
+        )
     values, positions = torch.ops.dfops.interframe_difference_sparse(
         query, key, num_keep, normalize, float(eps), float(min_variance)
     )

@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfops import reference
 from dfops.ops._checks import (
     autocast_to_widest,
     check_device,
@@ -91,6 +92,11 @@ def latent_augment(
     z, noise = _with_noise(z, noise)
     choice = _ids(z, choice)
     _check_arguments(z, choice, lam, sigma, noise, angle, centroid, granularity)
+    if reference.is_active():
+        draws = (choice, lam, sigma, noise, angle)
+        return reference.latent_augment(
+            z, *draws, centroid=centroid, granularity=granularity, detach_statistics=detach_statistics
+        )
     return torch.ops.dfops.latent_augment(
         z, choice, lam, sigma, noise, angle, centroid, granularity == "channel", detach_statistics
     )
@@ -150,6 +156,11 @@ def latent_augment_mix(
     if tuple(mix_lam.shape) not in ((groups,), (groups, domains)):
         raise ValueError(f"mix_lam must be (G,) or (G, D) = {(groups, domains)}, got {tuple(mix_lam.shape)}")
     check_values(f"perm must hold domains from 0 to {domains - 1}", lambda: (perm >= 0) & (perm < domains))
+    if reference.is_active():
+        draws = (perm, mix_lam, choice, lam, sigma, noise, angle)
+        return reference.latent_augment_mix(
+            z, *draws, centroid=centroid, granularity=granularity, detach_statistics=detach_statistics
+        )
     return torch.ops.dfops.latent_augment_mix(
         z, perm, mix_lam, choice, lam, sigma, noise, angle, centroid, granularity == "channel", detach_statistics
     )

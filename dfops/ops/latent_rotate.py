@@ -5,6 +5,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfops import reference
 from dfops.ops._checks import (
     check_floating,
     forbid_second_derivative,
@@ -58,6 +59,8 @@ def latent_rotate(x: Tensor, angle: Tensor | float, *, mode: str = "bilinear", p
     for name, value, known in (("mode", mode, MODES), ("padding_mode", padding_mode, PADDINGS)):
         if value not in known:
             raise ValueError(f"{name} must be one of {', '.join(known)}, got {value!r}")
+    if reference.is_active():
+        return reference.latent_rotate(x, angle, mode=mode, padding_mode=padding_mode)
     # maps are clips of one frame: both have the same two layouts
     out = torch.ops.dfops.latent_rotate(x.unsqueeze(1), angle, MODES.index(mode), PADDINGS.index(padding_mode))
     return out.squeeze(1)  # a select would copy the gradient

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfops import reference
 from dfops.ops._checks import (
     autocast_to_widest,
     check_floating,
@@ -68,6 +69,8 @@ def paired_cosine(anchor: Tensor, others: Tensor, signs: Sequence[float], *, eps
         )
     if not eps > 0:
         raise ValueError(f"eps must be positive, got {eps}")
+    if reference.is_active():
+        return reference.paired_cosine(anchor, others, signs, eps=eps)
     return torch.ops.dfops.paired_cosine(anchor, others, [float(sign) for sign in signs], eps)[0]
 
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dfops import reference
 from dfops.ops._axes import dimension_of, with_length
 from dfops.ops._checks import (
     autocast_to_widest,
@@ -58,6 +59,8 @@ def strip_pool(x: Tensor, weight: Tensor | None = None, *, axis: str, scales: Se
     dim = dimension_of(axis)
     sizes = _checked_scales(scales)
     if weight is None:
+        if reference.is_active():
+            return reference.strip_pool(x, axis=axis, scales=sizes)
         return torch.ops.dfops.strip_pool(x, None, dim, sizes)
     check_floating(weight=weight)
     x, weight = autocast_to_widest(x, weight)
@@ -74,6 +77,8 @@ def strip_pool(x: Tensor, weight: Tensor | None = None, *, axis: str, scales: Se
             f"weight must be (S, C, M) or (D, S, C, M) with S = {len(sizes)}, C = {x.shape[2]} and M odd, "
             f"got {tuple(weight.shape)}"
         )
+    if reference.is_active():
+        return reference.strip_pool(x, weight, axis=axis, scales=sizes)
     out = torch.ops.dfops.strip_pool(x, weight if several else weight.unsqueeze(0), dim, sizes)
     if not several:
         return out
