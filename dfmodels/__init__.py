@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from dfmodels import detectors  # registers the builders
 from dfmodels.detector import Detector, InputContract
+from dfmodels.export import export_onnx
 from dfmodels.inference import optimize
 from dfmodels.registry import build, list_models, load, register
 from dfmodels.weights import save
@@ -19,6 +20,7 @@ __all__ = [
     "__version__",
     "build",
     "detectors",
+    "export_onnx",
     "list_models",
     "load",
     "optimize",

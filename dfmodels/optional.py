@@ -8,6 +8,8 @@ PACKAGES = {
     "av": ("PyAV", "video"),
     "cv2": ("OpenCV", "video"),
     "matplotlib": ("matplotlib", "video"),
+    "onnx": ("onnx", "onnx"),
+    "onnxscript": ("ONNX Script", "onnx"),
 }
 
 

@@ -6,6 +6,7 @@ fluctuates most and MSA gates the features by temporal convolutions at three tem
 
 import math
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Any, cast
 
 import torch
@@ -69,13 +70,15 @@ class DifferenceCapture(nn.Module):
         if self.mask_rule == "lt":
             return self._dense(x, maps)
         b, t, c, h, w = x.shape
-        with torch.no_grad():
+        # torch.export would record the forward pass of _SlotValues alone: there the operator is differentiated itself
+        at_slots = not torch.compiler.is_exporting()
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not at_slots):
             query, key = self._query_key(x)
             positions, values = dfops.interframe_difference_sparse(query, key, **self._options(h, w))
         slots = positions.clamp(min=0)  # unused slots hold value 0, so adding them to position 0 changes nothing
         index = slots[:, None, :, None].expand(b, t, -1, c)
         rows = x.flatten(3).transpose(2, 3).gather(2, index)  # (B, T, N, C)
-        if torch.is_grad_enabled():
+        if torch.is_grad_enabled() and at_slots:
             values = _SlotValues.apply(*self._query_key(rows.transpose(2, 3)[..., None]), positions, values)
         if maps is not None:
             maps.append(_spread(values.detach(), slots, h, w))
@@ -93,7 +96,10 @@ class DifferenceCapture(nn.Module):
 
     def _query_key(self, x: Tensor) -> tuple[Tensor, Tensor]:
         # the mask is a hard decision that rounding to a half type would move, so both products stay in float32
-        with torch.autocast(x.device.type, enabled=False):
+        device = x.device.type
+        autocast = device != "meta" and torch.is_autocast_enabled(device)
+        # only where it is on: torch writes such a region of an exported program, but cannot read it
+        with torch.autocast(device, enabled=False) if autocast else nullcontext():
             wide = x if x.dtype == torch.float64 else x.float()
             return pointwise(wide, self.query.to(wide.dtype)), pointwise(wide, self.key.to(wide.dtype))
 

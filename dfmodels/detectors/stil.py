@@ -64,7 +64,14 @@ class SpatialInconsistency(nn.Module):
         """sigmoid(x + up(v)), (N, C, H, W) in (0, 1)."""
         size = x.shape[2:]
         window = [_window(self.pool, side, "SIM", self.clamp_pool) for side in size]
-        coarse = self.column(self.row(F.avg_pool2d(x, window), relu=True))
+        whole = x
+        if torch.compiler.is_exporting():
+            # without a rest: torch before 2.14 makes it, and whether a slice leaves one, conditions of the program
+            for dim, length in zip((2, 3), window, strict=True):
+                kept = torch.arange(x.shape[dim] // length * length, device=x.device)
+                whole = whole.index_select(dim, kept)
+            whole = whole.contiguous(memory_format=torch.channels_last)
+        coarse = self.column(self.row(F.avg_pool2d(whole, window), relu=True))
         return F.interpolate(coarse, size).add_(x).sigmoid_()
 
 

@@ -140,6 +140,7 @@ def _fuses(x: Tensor, weight: Tensor) -> bool:
         and not torch.is_grad_enabled()
         and _ONEDNN
         and torch._C._get_mkldnn_enabled()
+        and type(x) is Tensor  # others, as fake ones, stand for torch's own operators only
         and x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.numel() > 0

@@ -1,0 +1,59 @@
+"""Detectors as files for other runtimes."""
+
+import copy
+import json
+import warnings
+from pathlib import Path
+
+import torch
+
+from dfmodels.detector import Detector
+from dfmodels.optional import require
+
+
+def export_onnx(model: Detector, path: str | Path, *, size: tuple[int, int] | None = None) -> None:
+    """Write a detector as an ONNX file, which runs without torch and dfops.
+
+    The file holds the detector in evaluation mode, with the plain formulas of `dfops.reference` in the place of its
+    operators: input `clip` (B, T, 3, H, W), normalised as `contract` says, output `logits` (B, num_classes), in the
+    dtype of the weights. onnxruntime agrees with the detector to 1e-5. B, H and W are free, and so is T where the
+    detector takes any; below the sizes that the detector accepts the result means nothing. The metadata `name`,
+    `config`, `contract` (JSON) and `trained` ("True" or "False") say what it is.
+
+    Args:
+        model: any detector, also an optimized one; it stays as it is.
+        path: of the file to write, as "detector.onnx".
+        size: height and width of the clip that is traced, if not those of the contract; the larger, the slower.
+
+    Raises:
+        ImportError: onnx or onnxscript is not installed.
+        TypeError: no detector.
+    """
+    if not isinstance(model, Detector):
+        raise TypeError(f"model must be a dfmodels detector, got {type(model).__name__}")
+    for package in ("onnx", "onnxscript"):
+        require(package, "export_onnx")
+    model = copy.deepcopy(model).eval()
+    weight = next(model.parameters())
+    # what is 1 in the example stays 1: two clips of two frames at least
+    shape = (2, max(2, model.contract.num_frames), 3, *(size or model.contract.size))
+    free = dict.fromkeys((0, 1, 3, 4), torch.export.Dim.AUTO)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of the exporter's own making
+        program = torch.onnx.export(
+            model,
+            (torch.zeros(shape, dtype=weight.dtype, device=weight.device),),
+            input_names=["clip"],
+            output_names=["logits"],
+            dynamic_shapes=(free,),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None
+    program.model.metadata_props.update(
+        name=model.name,
+        config=json.dumps(model.config),
+        contract=json.dumps(model.contract.as_dict()),
+        trained=str(model.trained),
+    )
+    program.save(path)
