@@ -42,7 +42,7 @@ class IResNet(nn.Module):
     conv1, bn1, prelu, four layers that halve the side, bn2, average over windows of 2 x 2.
 
     The parameters of layer1 to layer3 are frozen. `fc` and `features`, the way from a map of 7 x 7 to an embedding, are
-    there for the files alone and never run.
+    there for the files alone and never run, so they want no gradients.
 
     Args:
         layers: blocks in each layer; (3, 13, 30, 3) is IResNet-100.
@@ -66,9 +66,8 @@ class IResNet(nn.Module):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.normal_(module.weight, std=0.1)
-        for layer in self.frozen:
+        for layer in (*self.frozen, self.fc, self.features):
             layer.requires_grad_(False)
-        self.features.weight.requires_grad_(False)
 
     @property
     def frozen(self) -> tuple[nn.Module, ...]:

@@ -75,7 +75,7 @@ class Xception(nn.Module):
         self.bn3 = nn.BatchNorm2d(1536)
         self.conv4 = SeparableConv(1536, 2048)
         self.bn4 = nn.BatchNorm2d(2048)
-        self.last_linear = nn.Linear(2048, 5)
+        self.last_linear = nn.Linear(2048, 5).requires_grad_(False)
         self.adjust_channel = nn.Sequential(nn.Conv2d(2048, 512, 1), nn.BatchNorm2d(512), nn.ReLU())
 
     def forward(self, x: Tensor) -> Tensor:

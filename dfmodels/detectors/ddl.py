@@ -233,6 +233,9 @@ class Block(Optimizable):
         self.use_aggregation = use_aggregation
         self.capture = DifferenceCapture(in_channels, **(capture or {}))
         self.aggregation = TemporalAggregation(in_channels, ratio=aggregation_ratio)
+        # what is there for the files alone gets no gradient, and distributed training would wait for it
+        self.capture.requires_grad_(use_capture)
+        self.aggregation.requires_grad_(use_aggregation)
         convs = [SeparableConv(in_channels if i == 0 else out_channels, out_channels) for i in range(num_convs)]
         self.convs = cast(Sequence[SeparableConv], nn.ModuleList(convs))
         self.width = max(in_channels, out_channels)

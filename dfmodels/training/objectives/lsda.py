@@ -77,7 +77,8 @@ class DistillationOptions:
         real_weight, binary_weight, distill_weight, domain_weight: factors of the losses. With real_weight 0 the real
             encoder sees the real images alone.
         pull, push: positions in a group whose identity is that of the real face, and those where it was swapped.
-        detach_teacher: no gradient from the distillation into the encoders of the training.
+        detach_teacher: no gradient from the distillation into the encoders of the training; the fusion, which no other
+            loss reaches, then stays as it starts.
     """
 
     granularity: str = "sample"
@@ -221,7 +222,8 @@ class LSDADistillation(Published):
             raise ValueError(f"real_encoder must be 'iresnet100', 'efficientnet_b4' or a module, got {real_encoder!r}")
         self.real_encoder = real_encoder
         width = self.student.width
-        self.fusion = fusion(width)
+        # nothing but the distillation would train it
+        self.fusion = fusion(width).requires_grad_(not self.options.detach_teacher)
         self.domain_head = head(width, max(1, width // 2), self.num_domains + 1)
         last = self.num_domains
         if not all(1 <= position <= last for position in (*self.options.pull, *self.options.push)):
