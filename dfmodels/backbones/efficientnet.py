@@ -24,6 +24,19 @@ FEATURES = 1792
 PADDINGS = ("fixed", "same")
 
 
+def create_timm(name: str, **options: Any) -> nn.Module:
+    """A network of timm with random weights, which is imported here; ImportError that says what to do without it."""
+    try:
+        import timm
+    except (ImportError, RuntimeError) as error:  # a torchvision for another torch raises the latter
+        raise ImportError(
+            f"{name} comes from timm, which cannot be imported: {error}; it needs a torchvision that was built for "
+            f"torch {torch.__version__}: pip install --upgrade torch torchvision timm"
+        ) from error
+    network: nn.Module = timm.create_model(name, **options)
+    return network
+
+
 class EfficientNetB4(Optimizable):
     """Images to feature maps: EfficientNet-B4 without its pool and classifier, then a 1x1 convolution.
 
@@ -38,19 +51,9 @@ class EfficientNetB4(Optimizable):
 
     def __init__(self, width: int = 512, *, padding: str = "fixed", drop_path: float = 0.2):
         super().__init__()
-        try:
-            import timm
-        except (ImportError, RuntimeError) as error:  # a torchvision for another torch raises the latter
-            raise ImportError(
-                f"EfficientNet-B4 comes from timm, which cannot be imported: {error}; it needs a torchvision that was "
-                f"built for torch {torch.__version__}: pip install --upgrade torch torchvision timm"
-            ) from error
-
         # one builds plain convolutions, the other such as pad for the size at hand; otherwise they are the same
         name = "efficientnet_b4" if padding == "fixed" else "tf_efficientnet_b4"
-        self.model: Any = timm.create_model(
-            name, num_classes=0, drop_path_rate=drop_path, bn_eps=1e-3, bn_momentum=0.01
-        )
+        self.model: Any = create_timm(name, num_classes=0, drop_path_rate=drop_path, bn_eps=1e-3, bn_momentum=0.01)
         if padding == "fixed":
             for path, sides in FIXED_PADDING.items():
                 self.model.set_submodule(path, PaddedConv2d.like(self.model.get_submodule(path), sides))
