@@ -28,7 +28,7 @@ from dfmodels.registry import builder
 from dfmodels.synthetic import write_miniature
 from tests.cli.test_convert import published, write_backbone, write_bench
 from tests.models.test_detectors import small
-from tests.models.test_lsda import distillation, groups
+from tests.training.test_lsda import distillation, groups
 from tests.video.videos import noise, write_image, write_video
 
 ROOT = Path(__file__).parents[1]
