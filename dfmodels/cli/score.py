@@ -6,6 +6,7 @@ import sys
 from typing import Literal
 
 from dfmodels.cli.loading import add_model_arguments, choose_device, load_model, parse_settings
+from dfmodels.inference import optimize
 from dfmodels.scoring.batch import score_videos
 from dfmodels.scoring.formats import FORMATS
 from dfmodels.scoring.video import AVERAGES, BATCH_FRAMES
@@ -67,7 +68,7 @@ def run(options: argparse.Namespace) -> int:
     settings = parse_settings(options.set, options.model)
     if options.weights is None:
         raise ValueError(NO_WEIGHTS)
-    model = load_model(options.model, options.weights, settings).to(choose_device(options.device))
+    model = optimize(load_model(options.model, options.weights, settings).to(choose_device(options.device)))
     LOG.debug("%s of %s on %s, faces: %s", model.name, options.weights, next(model.parameters()).device, options.faces)
     scores = score_videos(
         model,

@@ -24,7 +24,7 @@ class Brightness(Detector):
 
     def __init__(self, contract, scale=20.0):
         super().__init__()
-        self.name, self.contract, self.trained = "brightness", contract, True
+        self.name, self.config, self.contract, self.trained = "brightness", {}, contract, True
         self.scale = torch.nn.Parameter(torch.tensor(scale))
 
     def forward(self, clip):
