@@ -13,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfmodels.detector import Detector, InputContract, check_detector, fake_probability
+from dfmodels.detector import CHOICES, Detector, InputContract, check_detector, fake_probability
+from dfmodels.options import check_choice
 from dfmodels.video import Clip, FaceDetector, VideoError, read_clips
 
-AVERAGES = ("probabilities", "logits")
+AVERAGES = CHOICES["average"]
 SUSPECT_FRAMES = 8  # crops kept of a video that is scored frame by frame
 BATCH_FRAMES = 8  # frames scored together unless the caller says otherwise
 
@@ -76,16 +77,11 @@ def video_score(clip_logits: Tensor, average: str = "probabilities") -> float:
     Raises:
         ValueError: another `average`.
     """
-    check_average(average)
+    check_choice("average", average, AVERAGES)
     logits = clip_logits.double()
     if average == "logits":
         logits = logits.mean(0, keepdim=True)
     return float(fake_probability(logits).mean())
-
-
-def check_average(average: str) -> None:
-    if average not in AVERAGES:
-        raise ValueError(f"average must be one of {', '.join(AVERAGES)}, got {average!r}")
 
 
 def clips_wanted(contract: InputContract, num_clips: int | Literal["all"] | None) -> int | None:
@@ -132,7 +128,7 @@ def score_video(
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}")
     average = contract.average if average is None else average
-    check_average(average)
+    check_choice("average", average, AVERAGES)
     begun = time.perf_counter()
     clips = read_clips(
         path,

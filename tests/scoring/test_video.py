@@ -55,7 +55,7 @@ def test_averages():
 
 
 def test_unknown_average(video):
-    message = "average must be one of probabilities, logits, got 'votes'"
+    message = "average must be one of 'probabilities', 'logits', got 'votes'"
     with pytest.raises(ValueError, match=message):
         video_score(torch.zeros(1, 2), "votes")
     with pytest.raises(ValueError, match=message):
