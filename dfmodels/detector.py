@@ -25,7 +25,8 @@ class InputContract:
 
     Attributes:
         num_frames: frames T of a clip.
-        size: height and width of a face crop in pixels; other sizes run, this one was trained for.
+        size: height and width of a face crop in pixels, or one number for both; other sizes run, this one was trained
+            for.
         margin: side of the square crop relative to the longer side of the face box, of an aligned one relative to the
             template.
         crop: "square", around the face box, or "aligned", turned and scaled by landmarks (`dfmodels.video.align_face`);
@@ -54,7 +55,8 @@ class InputContract:
     def __post_init__(self) -> None:
         check_count("num_frames", self.num_frames)
         check_count("num_clips", self.num_clips)
-        sides("size", self.size)
+        height, width = sides("size", self.size)
+        object.__setattr__(self, "size", (height, width))  # one number, or the list that JSON makes of a tuple
         check_number("margin", self.margin, lambda x: x > 0, "above 0")
         for name, fits, what in (("mean", is_number, "three numbers"), ("std", _positive, "three numbers above 0")):
             values = getattr(self, name)
@@ -217,6 +219,7 @@ class Detector(Published, Optimizable):
 
         Raises:
             RuntimeError: the detector has no trained weights.
+            ValueError: a clip that is none, or a detector of your own that gives no logits (B, num_classes).
         """
         if not self.trained:
             raise RuntimeError(
@@ -224,7 +227,13 @@ class Detector(Published, Optimizable):
                 f'(dfmodels.build("{self.name}", weights=...) or dfmodels.load); set trained = True after training it'
             )
         with torch.no_grad():
-            return evaluating(self)(self.matching(clip), **options).float()
+            logits = evaluating(self)(self.matching(clip), **options).float()
+        if logits.dim() != 2 or len(logits) != len(clip) or logits.shape[1] < 2:
+            raise ValueError(
+                f"{self.name} must give logits (B, num_classes), one row a clip, class 0 real and class 1 fake, "
+                f"got {tuple(logits.shape)} of {len(clip)} clips"
+            )
+        return logits
 
     def predict(self, clip: Tensor, **options: Any) -> Tensor:
         """Probability (B,) in [0, 1] that each clip is fake: `fake_probability` of `predict_logits`."""

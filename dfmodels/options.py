@@ -11,7 +11,7 @@ def refuse(name: str, what: str, value: Any) -> NoReturn:
 
 
 def check_option(name: str, value: Any, fits: bool, what: str) -> None:
-    """`value` unless it `fits`."""
+    """Raise ValueError unless the value of an option `fits`, as `what` says."""
     if not fits:
         refuse(name, what, value)
 

@@ -38,13 +38,13 @@ def register(
             them; defaults when it is loaded.
 
     Raises:
-        TypeError: what is decorated cannot be called, or is a class other than a Detector.
+        TypeError: no name, or what is decorated cannot be called, or is a class other than a Detector.
         ValueError: the name is taken.
     """
+    if not isinstance(name, str) or not name:  # here, or `@register` alone would put `decorate` in the place of a class
+        raise TypeError(f"name must be the name to register, as in @register('mine'), got {name!r}")
 
     def decorate(builder: Builder) -> Builder:
-        if not isinstance(name, str) or not name:
-            raise TypeError(f"name must be the name to register, as in @register('mine'), got {name!r}")
         if not callable(builder) or (isinstance(builder, type) and not issubclass(builder, Detector)):
             raise TypeError(f"a builder must be a function that returns a Detector, or such a class, got {builder!r}")
         if name in _BUILDERS:

@@ -182,6 +182,18 @@ def test_a_detector_that_could_not_be_built_again(registered):
         dfmodels.build("none")
 
 
+@pytest.mark.parametrize("wrong", [(1,), (3, 2), (2, 1), (2, 4, 2)])
+def test_logits_of_another_shape_are_refused(wrong):
+    model = Plain(**COMPLETE, trained=True)
+    model.forward = lambda clip: torch.zeros(wrong)
+    with pytest.raises(ValueError, match=r"plain must give logits \(B, num_classes\), .*, got \(.*\) of 2 clips"):
+        model.predict(torch.rand(2, 2, 3, 16, 16))
+
+
+def test_a_contract_takes_one_side_or_both():
+    assert InputContract(num_frames=2, size=16).size == InputContract(num_frames=2, size=[16, 16]).size == (16, 16)
+
+
 def test_what_cannot_be_registered():
     for wrong in (3, torch.nn.Linear, "ddl"):
         with pytest.raises(
@@ -189,7 +201,7 @@ def test_what_cannot_be_registered():
         ):
             dfmodels.register("mine")(wrong)
     with pytest.raises(TypeError, match=r"name must be the name to register, as in @register\('mine'\), got <class"):
-        dfmodels.register(Plain)(Plain)
+        dfmodels.register(Plain)
 
 
 # ---------------------------------------------------------------------- detectors of other packages
