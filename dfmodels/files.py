@@ -1,4 +1,4 @@
-"""Files that are complete or not there."""
+"""Files that are complete or not there, and folders for them."""
 
 import os
 import uuid
@@ -38,6 +38,17 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
             _flush(path.parent)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def writable_folder(name: str, folder: Path) -> Path:
+    """`folder`, made if it is not there; ValueError that calls it `name` where nothing could be written to it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValueError(f"{name} must be a folder to write to, {folder} cannot be made: {error.strerror}") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise ValueError(f"{name} must be a folder to write to, {folder} does not allow it")
+    return folder
 
 
 def _flush(path: Path) -> None:

@@ -7,7 +7,7 @@ import torch
 
 import dfmodels
 from dfmodels import weights
-from dfmodels.cli.loading import add_model_arguments, format_settings, load_model, parse_settings
+from dfmodels.cli.loading import add_model_arguments, check_path, format_settings, load_model, parse_settings
 from dfmodels.detector import Detector
 from dfmodels.registry import builder
 
@@ -22,6 +22,8 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
+    check_path("IN", options.source)
+    check_path("OUT", options.target)
     source, target = Path(options.source), Path(options.target)
     settings = parse_settings(options.set, options.model)
     check_target(source, target, options.force)
@@ -34,7 +36,7 @@ def run(options: argparse.Namespace) -> int:
 
 def check_target(source: Path, target: Path, force: bool) -> None:
     """Raise ValueError unless `target` may be written."""
-    if target.suffix != ".safetensors":
+    if target.suffix.lower() != ".safetensors":
         raise ValueError(f"OUT must end in .safetensors, got {target}")
     if not target.parent.is_dir():
         raise ValueError(f"OUT must lie in a folder that exists, got {target}")

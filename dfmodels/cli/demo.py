@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+import shlex
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +16,9 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 import dfmodels
+from dfmodels.cli.loading import check_path
 from dfmodels.detector import Detector, InputContract
+from dfmodels.files import writable_folder
 from dfmodels.optional import require
 from dfmodels.progress import progress_bar
 
@@ -87,11 +90,11 @@ def run(options: argparse.Namespace) -> int:
     from dfmodels.scoring.formats import table
     from dfmodels.video import face_detector
 
-    if options.seed < 0:
-        raise ValueError(f"--seed must be at least 0, got {options.seed}")
+    if not 0 <= options.seed < 2**63:  # what a generator of torch takes
+        raise ValueError(f"--seed must be at least 0 and below 2^63, got {options.seed}")
+    check_path("--out", options.out)
     begun = time.perf_counter()
-    out = Path(options.out)
-    out.mkdir(parents=True, exist_ok=True)
+    out = writable_folder("--out", Path(options.out))
     weights = out / f"{options.model}-demo.safetensors"
     outcome = DEMOS[options.model](options.model, options.seed)
     dfmodels.save(
@@ -122,7 +125,8 @@ def run(options: argparse.Namespace) -> int:
     print(f"weights  {weights}")
     for video in videos:
         print(f"plot     {out / video.name}.png")
-    print(f"again    dfmodels score {videos[0]} {videos[1]} --weights {weights} --faces none --clips all --plot {out}")
+    score = ["dfmodels", "score", *videos, "--weights", weights, "--faces", "none", "--clips", "all", "--plot", out]
+    print(f"again    {shlex.join(map(str, score))}")
     print(f"took     {time.perf_counter() - begun:.0f} s")
     return 1 if any(result.error for result in scores) else 0
 

@@ -1,4 +1,4 @@
-"""A detector out of a weights file on a device, as several commands ask for it: --model, --set and --device."""
+"""What several commands ask for: paths, and a detector out of a weights file on a device (--model, --set, --device)."""
 
 import argparse
 import ast
@@ -23,6 +23,12 @@ def add_model_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="NAME=VALUE",
         help="option of the detector --model, as `dfmodels list` shows them; may be repeated",
     )
+
+
+def check_path(name: str, path: str | None) -> None:
+    """Raise ValueError for an empty path, which would be the folder at hand."""
+    if path == "":
+        raise ValueError(f"{name} must be a path, got an empty one")
 
 
 def parse_settings(texts: Sequence[str], name: str | None) -> dict[str, Any]:

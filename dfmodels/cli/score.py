@@ -5,7 +5,7 @@ import logging
 import sys
 from typing import Literal
 
-from dfmodels.cli.loading import add_model_arguments, choose_device, load_model, parse_settings
+from dfmodels.cli.loading import add_model_arguments, check_path, choose_device, load_model, parse_settings
 from dfmodels.inference import optimize
 from dfmodels.scoring.batch import score_videos
 from dfmodels.scoring.formats import FORMATS
@@ -60,8 +60,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    if "" in options.videos or options.plot == "":
-        raise ValueError("VIDEO and --plot must be paths, got an empty one")  # it would be the folder at hand
+    for video in options.videos:
+        check_path("VIDEO", video)
+    check_path("--plot", options.plot)
+    check_path("--weights", options.weights)
     num_clips = _num_clips(options.clips)
     if options.batch is not None and options.batch < 1:
         raise ValueError(f"--batch must be at least 1, got {options.batch}")

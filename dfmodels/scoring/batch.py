@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from dfmodels.detector import Detector
+from dfmodels.files import writable_folder
 from dfmodels.progress import progress_bar
 from dfmodels.scoring.formats import printable
 from dfmodels.scoring.video import VideoScore, clips_wanted, score_video
@@ -39,7 +40,7 @@ def score_videos(
     if plot is not None:
         from dfmodels.scoring.plots import plot_video
 
-        folder = _writable(Path(plot))
+        folder = writable_folder("plot", Path(plot))
     scores = []
     taken: set[str] = set()
     for number, path in enumerate(paths, 1):
@@ -76,16 +77,6 @@ def _frames_to_read(path: str | Path, model: Detector, num_clips: int | Literal[
         return clip_frames(count_frames(path), contract.num_frames, wanted, contract.sampling)[-1][-1] + 1
     except VideoError:  # reading it will give the reason
         return None
-
-
-def _writable(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ValueError(f"plot must be a folder to write to, {folder} cannot be made: {error.strerror}") from error
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise ValueError(f"plot must be a folder to write to, {folder} does not allow it")
-    return folder
 
 
 def _free_name(video: Path, taken: set[str]) -> str:

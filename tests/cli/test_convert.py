@@ -144,8 +144,11 @@ def test_targets_that_may_not_be_written(capsys, model, tmp_path):
         tmp_path / "folder.safetensors": "is a folder",
     }.items():
         refused(capsys, tmp_path, message, source, to, *STIL)
+    refused(capsys, tmp_path, "IN must be a path, got an empty one", "", target, *STIL)
+    refused(capsys, tmp_path, "OUT must be a path, got an empty one", source, "", *STIL)
     refused(capsys, tmp_path, "OUT must not be IN", source, linked, *STIL, "--force")
     refused(capsys, tmp_path, "OUT must not be IN", target, target, "--force")
+    assert convert(capsys, source, tmp_path / "out.SAFETENSORS", *STIL)[0] == 0  # as dfmodels.save takes it
 
 
 def test_a_failed_write_keeps_the_old_file(capsys, model, tmp_path, monkeypatch):

@@ -1,6 +1,7 @@
 """`dfmodels demo` from end to end, with far fewer clips than the real one."""
 
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -42,8 +43,7 @@ def test_demo(capsys, tmp_path, tiny, arguments, name, unit):
     assert names == {f"{name}-demo.safetensors", "real.mp4", "fake.mp4", "real.mp4.png", "fake.mp4.png"}
     # the printed command gives the same again
     line = next(line for line in text.splitlines() if line.startswith("again"))
-    again = line.replace(str(out), "OUT").split()[2:]
-    assert main([*(word.replace("OUT", str(out)) for word in again), "--format", "json"]) == 0
+    assert main([*shlex.split(line)[2:], "--format", "json"]) == 0
     probability = json.loads(capsys.readouterr().out)[0]["fake_probability"]
     assert f"{probability:.3f}" in next(line for line in text.splitlines() if "real.mp4 " in line)
 
@@ -111,15 +111,18 @@ def test_frames_and_videos(tmp_path):
     assert video_auc == pytest.approx(1 / 2)
 
 
-def test_wrong_seed(capsys, tmp_path):
-    assert main(["demo", "--seed", "-1", "--out", str(tmp_path)]) == 2
-    assert "--seed must be at least 0, got -1" in capsys.readouterr().err
+@pytest.mark.parametrize("seed", ["-1", str(2**63)])
+def test_wrong_seed(capsys, tmp_path, seed):
+    assert main(["demo", "--seed", seed, "--out", str(tmp_path)]) == 2
+    assert f"--seed must be at least 0 and below 2^63, got {seed}" in capsys.readouterr().err
 
 
 def test_an_output_folder_that_is_a_file(capsys, tmp_path):
     (tmp_path / "taken").write_text("")
     assert main(["demo", "--out", str(tmp_path / "taken")]) == 2
-    assert "taken" in capsys.readouterr().err
+    assert "--out must be a folder to write to" in capsys.readouterr().err
+    assert main(["demo", "--out", ""]) == 2
+    assert "--out must be a path, got an empty one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [[], ["unknown"], ["score"]])

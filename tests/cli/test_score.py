@@ -320,7 +320,8 @@ def test_a_backbone_gives_no_verdict(capsys, tmp_path):
         (["--clips", "0"], "--clips must be a number from 1 on or all, got '0'"),
         (["--clips", "many"], "got 'many'"),
         (["--clips", "9" * 5000], "--clips must be a number from 1 on or all"),
-        (["--plot", ""], "VIDEO and --plot must be paths, got an empty one"),
+        (["--plot", ""], "--plot must be a path, got an empty one"),
+        (["--weights", ""], "--weights must be a path, got an empty one"),
         (["--model", "ddl", "--set", "size=" + "[" * 100_000], "size must be"),
         (["--batch", "0"], "--batch must be at least 1"),
         (["--faces", "harr"], "haar"),
@@ -359,7 +360,7 @@ def test_a_plot_folder_that_is_a_file(capsys, weights, tmp_path):
 def test_an_empty_path_is_not_the_folder_at_hand(capsys, weights):
     status, out, err = score(capsys, "", "--weights", weights, "--faces", "none")
     assert (status, out) == (2, "")
-    assert "VIDEO and --plot must be paths, got an empty one" in err
+    assert "VIDEO must be a path, got an empty one" in err
 
 
 @pytest.mark.parametrize("form", ["table", "json", "csv"])
