@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from dfmodels.detector import AnyDetector, Optimizable
+from dfmodels.detector import AnyDetector, Detector, Optimizable
 
 
 def optimize(model: AnyDetector) -> AnyDetector:
@@ -15,7 +15,12 @@ def optimize(model: AnyDetector) -> AnyDetector:
     parametrized or wrapped is left as it is, and so is the norm behind it; hooks elsewhere may see a few frames of a
     clip at a time, and inputs that are written over later. The copy computes no gradients of its weights; it cannot be
     trained or saved. `model` stays as it is.
+
+    Raises:
+        TypeError: no detector.
     """
+    if not isinstance(model, Detector):
+        raise TypeError(f"model must be a dfmodels detector, got {type(model).__name__}")
     fast = copy.deepcopy(model).eval()
     for module in list(fast.modules()):
         if isinstance(module, Optimizable):

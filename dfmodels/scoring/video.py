@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dfmodels.detector import CHOICES, Detector, InputContract, check_detector, fake_probability
-from dfmodels.options import check_choice
+from dfmodels.options import check_choice, check_count
 from dfmodels.video import Clip, FaceDetector, VideoError, read_clips
 
 AVERAGES = CHOICES["average"]
@@ -125,8 +125,7 @@ def score_video(
     unit = contract.unit
     if batch_size is None:
         batch_size = BATCH_FRAMES if unit == "frame" else 1
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    check_count("batch_size", batch_size)
     average = contract.average if average is None else average
     check_choice("average", average, AVERAGES)
     begun = time.perf_counter()

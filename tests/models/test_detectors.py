@@ -316,6 +316,11 @@ def test_optimized_copy(model, tmp_path):
     assert dfmodels.optimize(fast).predict(clip).equal(fast.predict(clip))
 
 
+def test_what_is_no_detector_is_not_optimized():
+    with pytest.raises(TypeError, match="model must be a dfmodels detector, got Linear"):
+        dfmodels.optimize(torch.nn.Linear(1, 1))
+
+
 def leaves(model):
     """Modules that hold weights of their own, by name."""
     return {name: module for name, module in model.named_modules() if module._parameters}

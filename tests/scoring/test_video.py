@@ -159,7 +159,7 @@ def test_frames_are_computed_eight_at_a_time(video):
     calls = []
     clips.register_forward_hook(lambda module, given, output: calls.append(len(output)))
     assert len(score_video(clips, video, faces="none").clips) == len(calls) == 3
-    with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
+    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
         score_video(FrameLevel(), video, faces="none", batch_size=0)
 
 
