@@ -10,11 +10,9 @@ from torch import Tensor, nn
 
 from dfmodels.options import check_choice, check_count, check_number, check_option, is_number, listed, sides
 
-CHOICES = {
-    "crop": ("square", "aligned"),
-    "sampling": ("consecutive", "spread", "even"),
-    "average": ("probabilities", "logits"),
-}
+CROPS = ("square", "aligned")
+SAMPLINGS = ("consecutive", "spread", "even")
+AVERAGES = ("probabilities", "logits")
 AnyDetector = TypeVar("AnyDetector", bound="Detector")
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
@@ -61,8 +59,9 @@ class InputContract:
         for name, fits, what in (("mean", is_number, "three numbers"), ("std", _positive, "three numbers above 0")):
             values = getattr(self, name)
             check_option(name, values, len(listed(name, values, fits, what)) == 3, what)
-        for name, choices in CHOICES.items():
-            check_choice(name, getattr(self, name), choices)
+        check_choice("crop", self.crop, CROPS)
+        check_choice("sampling", self.sampling, SAMPLINGS)
+        check_choice("average", self.average, AVERAGES)
 
     @property
     def unit(self) -> str:

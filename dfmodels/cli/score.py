@@ -6,10 +6,11 @@ import sys
 from typing import Literal
 
 from dfmodels.cli.loading import add_model_arguments, check_path, choose_device, load_model, parse_settings
+from dfmodels.detector import AVERAGES
 from dfmodels.inference import optimize
 from dfmodels.scoring.batch import score_videos
 from dfmodels.scoring.formats import FORMATS
-from dfmodels.scoring.video import AVERAGES, BATCH_FRAMES
+from dfmodels.scoring.video import BATCH_FRAMES
 from dfmodels.video import face_detector
 
 NO_WEIGHTS = """no verdict without trained detector weights: give --weights FILE

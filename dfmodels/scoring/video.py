@@ -13,11 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dfmodels.detector import CHOICES, Detector, InputContract, check_detector, fake_probability
+from dfmodels.detector import AVERAGES, Detector, InputContract, check_detector, fake_probability
 from dfmodels.options import check_choice, check_count
 from dfmodels.video import Clip, FaceDetector, VideoError, read_clips
 
-AVERAGES = CHOICES["average"]
 SUSPECT_FRAMES = 8  # crops kept of a video that is scored frame by frame
 BATCH_FRAMES = 8  # frames scored together unless the caller says otherwise
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from dfmodels.detector import CROPS, SAMPLINGS
+from dfmodels.options import check_choice
 from dfmodels.video.alignment import align_face, can_align
 from dfmodels.video.decode import count_frames, iter_frames
 from dfmodels.video.faces import FaceDetector, check_margin, crop_square, face_detector, opencv
@@ -19,9 +21,6 @@ from dfmodels.video.sampling import SPAN, check_count, eval_frames, even_frames
 from dfmodels.video.tracking import SELECT, Boxes, choose_apart, choose_faces, follow
 
 __all__ = ["Clip", "NoFaceError", "clip_frames", "folder_clip_frames", "read_clips"]
-
-SAMPLINGS = ("consecutive", "spread", "even")
-CROPS = ("square", "aligned")
 
 
 class NoFaceError(VideoError):
@@ -290,8 +289,3 @@ def landmarks_of(face: Boxes) -> Boxes | None:
     """Landmarks (5, 2) of a face (5 or 15), None where it has none to align by."""
     points = face[5:].reshape(-1, 2)
     return points if len(points) and can_align(points) else None
-
-
-def check_choice(name: str, value: str, choices: Collection[str]) -> None:
-    if value not in choices:
-        raise ValueError(f"{name} must be one of {', '.join(choices)}, got {value!r}")

@@ -125,7 +125,7 @@ def test_even_clip_frames(frames: int, length: int, wanted: int | None) -> None:
 
 
 def test_unknown_sampling() -> None:
-    with pytest.raises(ValueError, match="sampling must be one of consecutive, spread, even, got 'dense'"):
+    with pytest.raises(ValueError, match="sampling must be one of 'consecutive', 'spread', 'even', got 'dense'"):
         clip_frames(9, 4, 1, "dense")
 
 
@@ -457,9 +457,9 @@ def test_missing_video(tmp_path: Path) -> None:
         ({"size": (8, 8, 8)}, r"size must be one number or \(height, width\), got \(8, 8, 8\)"),
         ({"num_clips": 0}, "num_clips must be"),
         ({"margin": 0.0}, "margin must be a finite number above 0, got 0"),
-        ({"select": "oldest"}, "select must be one of largest, central, confident, got 'oldest'"),
-        ({"sampling": "dense"}, "sampling must be one of consecutive, spread, even, got 'dense'"),
-        ({"crop": "oval"}, "crop must be one of square, aligned, got 'oval'"),
+        ({"select": "oldest"}, "select must be one of 'largest', 'central', 'confident', got 'oldest'"),
+        ({"sampling": "dense"}, "sampling must be one of 'consecutive', 'spread', 'even', got 'dense'"),
+        ({"crop": "oval"}, "crop must be one of 'square', 'aligned', got 'oval'"),
         ({"crop": "aligned", "size": (8, 9)}, r"size must be square for an aligned crop, got \(8, 9\)"),
         ({"faces": "harr"}, "did you mean haar"),
     ],
