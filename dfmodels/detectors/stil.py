@@ -8,6 +8,7 @@ supplement (ISM) hands the evidence of one half to the other.
 import math
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, cast
 
 import torch
@@ -18,12 +19,67 @@ import dfops
 from dfmodels.detector import Detector, InputContract, evaluating
 from dfmodels.layers.clips import fold, unfold
 from dfmodels.layers.convolution import ConvNorm, conv_norm
-from dfmodels.options import check_choice, check_count, check_option, check_switch, listed, sides
+from dfmodels.options import check_choice, check_count, check_option, check_switch, is_count, listed, sides
 from dfmodels.registry import register
 from dfmodels.weights import PARAMETERS, Layout, inside, renamed
 
 AXES = ("H", "W")
 EXPANSION = 4  # width of a bottleneck's output in widths of its inside
+HALVES = ("project", "split")
+
+
+@dataclass(frozen=True)
+class BlockOptions:
+    """What a `STILBlock` is made of; the defaults are the released block.
+
+    Attributes:
+        halves: "project": two 1x1 convolutions from the full width; "split": the channels cut in two (in_channels =
+            out_channels).
+        (others): the options of these names of `stil`.
+
+    Raises:
+        ValueError: a value other than the ones above.
+    """
+
+    halves: str = "project"
+    sim: bool = True
+    sim_pool: int = 4
+    sim_exit: bool = True
+    tim: bool = True
+    tim_difference: str = "later"
+    tim_kernel: tuple[int, int] = (3, 1)
+    tim_gate: str = "residual"
+    reduction: int = 16
+    fusion: str = "s->t"
+    supplement: str = "add"
+    shift: bool = True
+    shift_divisor: int = 8
+    shift_init: str = "shift"
+    clamp_pool: bool = False
+
+    def __post_init__(self) -> None:
+        choices = {
+            "halves": HALVES,
+            "tim_difference": ("later", "both"),
+            "tim_gate": ("residual", "confidence"),
+            "fusion": ("s->t", "t->s", "s+t", "none"),
+            "supplement": ("add", "multiply"),
+            "shift_init": ("shift", "identity", "random"),
+        }
+        for name, known in choices.items():
+            check_choice(name, getattr(self, name), known)
+        for name in ("sim", "sim_exit", "tim", "shift", "clamp_pool"):
+            check_switch(name, getattr(self, name))
+        for name in ("sim_pool", "reduction", "shift_divisor"):
+            check_count(name, getattr(self, name))
+        what = "two odd numbers, taps along space and time"
+        taps = listed("tim_kernel", self.tim_kernel, lambda n: is_count(n) and n % 2 == 1, what)
+        check_option("tim_kernel", self.tim_kernel, len(taps) == 2, what)
+
+    @property
+    def window(self) -> int:
+        """Rows and columns that the modules need of a map."""
+        return 1 if self.clamp_pool else max(self.sim_pool if self.sim else 1, 2 if self.tim else 1)
 
 
 class SpatialInconsistency(nn.Module):
@@ -262,14 +318,12 @@ class STILBlock(nn.Module):
     Args:
         in_channels, out_channels: C of the input, and of the output, whose halves a and b have 8k channels.
         stride: 1 or 2; with 2 both halves end in an average pool 3x3.
-        halves: "project": two 1x1 convolutions from the full width, as released; "split": the channels cut in two, as
-            in the paper (in_channels = out_channels).
-        sim, tim, shift: whether these modules act; where not, the features pass.
-        fusion: "s->t" hands the evidence of SIM to the temporal half (best in the paper), "t->s" the output of TIM to
-            the spatial half, "s+t" both, "none" neither.
-        supplement: "add" as released, "multiply" as drawn in the paper.
-        sim_pool, sim_exit, tim_kernel, tim_difference, tim_gate, reduction, shift_divisor, shift_init, clamp_pool: of
-            the modules.
+        options: what it is made of, as released by default.
+        changes: fields of `BlockOptions` that differ from `options`, as in `STILBlock(64, 64, fusion="none")`.
+
+    Raises:
+        TypeError: another name.
+        ValueError: another value.
     """
 
     def __init__(
@@ -278,48 +332,38 @@ class STILBlock(nn.Module):
         out_channels: int,
         *,
         stride: int = 1,
-        halves: str = "project",
-        sim: bool = True,
-        sim_pool: int = 4,
-        sim_exit: bool = True,
-        tim: bool = True,
-        tim_kernel: tuple[int, int] = (3, 1),
-        tim_difference: str = "later",
-        tim_gate: str = "residual",
-        reduction: int = 16,
-        fusion: str = "s->t",
-        supplement: str = "add",
-        shift: bool = True,
-        shift_divisor: int = 8,
-        shift_init: str = "shift",
-        clamp_pool: bool = False,
+        options: BlockOptions | None = None,
+        **changes: Any,
     ):
         super().__init__()
+        options = replace(options or BlockOptions(), **changes)
         width = out_channels // 2
         self.stride = stride
-        self.supplement = supplement
+        self.supplement = options.supplement
         self.project_a = self.project_b = None
-        if halves == "project":
+        if options.halves == "project":
             self.project_a = ConvNorm(in_channels, width)
             self.project_b = ConvNorm(in_channels, width)
         self.spatial = self.temporal = self.shift = self.to_temporal = self.to_spatial = None
-        if sim:
-            self.spatial = SpatialInconsistency(width, pool=sim_pool, exit_conv=sim_exit, clamp_pool=clamp_pool)
-        if tim:
+        if options.sim:
+            self.spatial = SpatialInconsistency(
+                width, pool=options.sim_pool, exit_conv=options.sim_exit, clamp_pool=options.clamp_pool
+            )
+        if options.tim:
             self.temporal = TemporalInconsistency(
                 width,
-                reduction=reduction,
-                kernel=tim_kernel,
-                difference=tim_difference,
-                gate=tim_gate,
-                clamp_pool=clamp_pool,
+                reduction=options.reduction,
+                kernel=options.tim_kernel,
+                difference=options.tim_difference,
+                gate=options.tim_gate,
+                clamp_pool=options.clamp_pool,
             )
-        if fusion in ("s->t", "s+t"):
+        if options.fusion in ("s->t", "s+t"):
             self.to_temporal = InformationSupplement()
-        if fusion in ("t->s", "s+t"):
+        if options.fusion in ("t->s", "s+t"):
             self.to_spatial = InformationSupplement()
-        if shift:
-            self.shift = TemporalShift(width, divisor=shift_divisor, init=shift_init)
+        if options.shift:
+            self.shift = TemporalShift(width, divisor=options.shift_divisor, init=options.shift_init)
         self.mix = ConvNorm(width, width, 3)
 
     def forward(self, x: Tensor, num_frames: int) -> Tensor:
@@ -372,7 +416,7 @@ class Bottleneck(nn.Module):
         stride: 1 or 2.
         project_skip: whether the skip is a 1x1 convolution with norm; else the identity.
         pool_skip: whether the skip halves the size by an average pool 2x2 as SCNet-50-v1d does; else by its stride.
-        options: of `STILBlock`.
+        options: of the plug-in.
     """
 
     def __init__(
@@ -383,12 +427,13 @@ class Bottleneck(nn.Module):
         stride: int = 1,
         project_skip: bool = False,
         pool_skip: bool = True,
-        **options: Any,
+        options: BlockOptions | None = None,
     ):
         super().__init__()
-        projects = options.get("halves", "project") == "project"
+        options = options or BlockOptions()
+        projects = options.halves == "project"
         self.reduce = None if projects else ConvNorm(in_channels, planes)
-        self.block = STILBlock(in_channels if projects else planes, planes, stride=stride, **options)
+        self.block = STILBlock(in_channels if projects else planes, planes, stride=stride, options=options)
         self.expand = ConvNorm(planes, EXPANSION * planes)
         self.skip_pools = pool_skip
         self.stride = stride
@@ -421,8 +466,8 @@ class STIL(Detector):
         stem_channels: Sequence[int],
         layers: Sequence[int],
         planes: Sequence[int],
+        options: BlockOptions,
         contract: InputContract,
-        **options: Any,
     ):
         super().__init__()
         self.name = "stil"
@@ -446,19 +491,16 @@ class STIL(Detector):
                         stride=2 if i > 0 and j == 0 else 1,
                         project_skip=j == 0,
                         pool_skip=backbone == "scnet50_v1d",
-                        **options,
+                        options=options,
                     )
                 )
                 channels = EXPANSION * width
             stages.append(stage)
         self.stages = cast(Sequence[Sequence[Bottleneck]], nn.ModuleList(stages))
         self.head = nn.Linear(channels, num_classes)
-        window = 1
-        if not options["clamp_pool"]:
-            window = max(options["sim_pool"] if options["sim"] else 1, 2 if options["tim"] else 1)
         # the tightest maps a block sees: those behind the last stride if any block follows it there
         reduction = 2 ** (len(layers) + (layers[-1] > 1 or len(layers) == 1))
-        self.smallest_side = (window - 1) * reduction + 1
+        self.smallest_side = (options.window - 1) * reduction + 1
 
     def forward(self, clip: Tensor, *, clip_length: int | None = None) -> Tensor:
         """Clip (B, T, 3, H, W), normalised -> logits (B, num_classes), the mean over its frames."""
@@ -612,16 +654,6 @@ def implied_options(keys: Iterable[str]) -> dict[str, Any]:
     return {"preset": "deepfakebench"} if benches and all(benches) else {}
 
 
-CHOICES: dict[str, tuple[str | None, ...]] = {
-    "backbone": ("scnet50_v1d", "resnet50"),
-    "halves": (None, "project", "split"),
-    "tim_difference": ("later", "both"),
-    "tim_gate": ("residual", "confidence"),
-    "fusion": ("s->t", "t->s", "s+t", "none"),
-    "supplement": ("add", "multiply"),
-    "shift_init": ("shift", "identity", "random"),
-    "preset": ("released", "deepfakebench"),
-}
 PRESETS: dict[str, dict[str, Any]] = {
     "released": {
         "mean": (0.485, 0.456, 0.406),
@@ -632,10 +664,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     },
     "deepfakebench": {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "num_clips": 4, "average": "logits"},
 }
-BLOCK_OPTIONS = (
-    "sim", "sim_pool", "sim_exit", "tim", "tim_difference", "tim_kernel", "tim_gate", "reduction",
-    "fusion", "supplement", "shift", "shift_divisor", "shift_init", "clamp_pool",
-)  # fmt: skip
 
 
 @register("stil", implied_options=implied_options)
@@ -703,44 +731,32 @@ def stil(
     config: dict[str, Any] = dict(locals())
     config |= {name: listed(name, config[name]) for name in ("layers", "planes", "stem_channels", "tim_kernel")}
     config["size"] = sides("size", size)
-    _check(config)
-    options = {name: config[name] for name in BLOCK_OPTIONS}
-    options["halves"] = halves or ("project" if backbone == "scnet50_v1d" else "split")
+    check_choice("backbone", backbone, ("scnet50_v1d", "resnet50"))
+    check_choice("preset", preset, PRESETS)
+    check_choice("halves", halves, (None, *HALVES))
+    values = {field.name: config[field.name] for field in fields(BlockOptions)}
+    values["halves"] = halves or ("project" if backbone == "scnet50_v1d" else "split")
+    values["tim_kernel"] = tuple(config["tim_kernel"])
+    options = BlockOptions(**values)
+    check_count("num_frames", num_frames)
+    check_count("num_classes", num_classes, least=2)
+    check_option("stem_channels", stem_channels, len(stem_channels) == 2, "two widths")
+    check_option("planes", planes, len(planes) == len(layers), f"one width for each of {len(layers)} stages")
+    multiple = 2 * (shift_divisor if shift else 1)
+    check_option("planes", planes, all(width % multiple == 0 for width in planes), f"multiples of {multiple}")
+    least = 2 * reduction if tim else 1
+    check_option("planes", planes, min(planes) >= least, f"at least {least}, twice the reduction")
+    height, width = config["size"]
     model = STIL(
-        backbone=backbone,
         num_classes=num_classes,
+        backbone=backbone,
+        stem_channels=stem_channels,
         layers=layers,
         planes=planes,
-        stem_channels=stem_channels,
-        contract=InputContract(num_frames=num_frames, size=(config["size"][0], config["size"][1]), **PRESETS[preset]),
-        **options,
+        options=options,
+        contract=InputContract(num_frames=num_frames, size=(height, width), **PRESETS[preset]),
     )
     model.config = config
-    fits = min(model.contract.size) >= model.smallest_side
+    fits = min(height, width) >= model.smallest_side
     check_option("size", size, fits, f"at least {model.smallest_side} for SIM and TIM")
     return model
-
-
-def _check(config: dict[str, Any]) -> None:
-    def expect(fits: bool, name: str, what: str) -> None:
-        check_option(name, config[name], fits, what)
-
-    for name, choices in CHOICES.items():
-        check_choice(name, config[name], choices)
-    for name in ("sim", "sim_exit", "tim", "shift", "clamp_pool"):
-        check_switch(name, config[name])
-    for name in ("sim_pool", "reduction", "shift_divisor", "num_frames"):
-        check_count(name, config[name])
-    check_count("num_classes", config["num_classes"], least=2)
-    expect(len(config["stem_channels"]) == 2, "stem_channels", "two widths")
-    expect(
-        len(config["planes"]) == len(config["layers"]),
-        "planes",
-        f"one width for each of {len(config['layers'])} stages",
-    )
-    multiple = 2 * (config["shift_divisor"] if config["shift"] else 1)
-    expect(all(p % multiple == 0 for p in config["planes"]), "planes", f"multiples of {multiple}")
-    least = 2 * config["reduction"] if config["tim"] else 1
-    expect(min(config["planes"]) >= least, "planes", f"at least {least}, twice the reduction")
-    kernel = config["tim_kernel"]
-    expect(len(kernel) == 2 and all(n % 2 for n in kernel), "tim_kernel", "two odd numbers, taps along space and time")

@@ -1,6 +1,8 @@
 """STIL beyond what every detector does; its numbers are the golden cases'."""
 
 import argparse
+import inspect
+from dataclasses import fields
 
 import pytest
 import torch
@@ -347,8 +349,18 @@ def test_the_block_fits_a_network_of_its_own():
     network = Residual()
     network(torch.rand(6, 32, 8, 8), 3).sum().backward()
     assert all(p.grad is not None for p in network.parameters())
+    with pytest.raises(TypeError, match="reductions"):
+        stil.STILBlock(32, 32, reductions=4)
+    with pytest.raises(ValueError, match="fusion must be one of 's->t'"):
+        stil.STILBlock(32, 32, fusion="both")
     halved = stil.STILBlock(16, 32, stride=2, reduction=4)
     assert halved(torch.rand(6, 16, 9, 8), 3).shape == (6, 32, 5, 4)
+
+
+def test_the_builder_starts_from_the_options_of_the_block():
+    options = inspect.signature(stil.stil).parameters
+    for field in fields(stil.BlockOptions):
+        assert options[field.name].default == (None if field.name == "halves" else field.default)
 
 
 @pytest.mark.parametrize(
@@ -360,6 +372,8 @@ def test_the_block_fits_a_network_of_its_own():
         ({"planes": (64, 128, 256, 500)}, "planes must be multiples of 16"),
         ({"planes": (16, 32, 64, 128)}, "planes must be at least 32, twice the reduction"),
         ({"tim_kernel": (2, 1)}, "tim_kernel must be two odd numbers"),
+        ({"tim_kernel": (3, 3, 3)}, "tim_kernel must be two odd numbers"),
+        ({"halves": "both"}, "halves must be one of None, 'project', 'split', got 'both'"),
         ({"sim_pool": 0}, "sim_pool must be a whole number of at least 1, got 0"),
         ({"layers": (3, 4, 6, 0)}, "layers must be whole numbers of at least 1"),
         ({"sim": 1}, "sim must be True or False, got 1"),
