@@ -141,7 +141,8 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], Meta | None]:
     """
     path = Path(path)
     if not path.is_file():
-        raise FileNotFoundError(f"weights file {path} {'is a folder' if path.is_dir() else 'does not exist'}")
+        kind = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "does not exist"
+        raise FileNotFoundError(f"weights file {path} {kind}")
     if _form(path) == "safetensors":
         return _safetensors(path)
     return _state_dict(unpickle(path), path), None
@@ -219,6 +220,11 @@ def _check_archive(path: Path, size: int) -> None:
         raise WeightsError(
             f"{path} is a TorchScript program, which would run: if you trust it, save the state_dict() of "
             "torch.jit.load(FILE)"
+        )
+    if names & {"archive_format", "serialized_exported_program.json"}:
+        raise WeightsError(
+            f"{path} is a program of torch.export, not weights: after `import dfops`, torch.export.load(FILE).module() "
+            "runs it. Give the file that dfmodels.save or torch.save wrote of the detector"
         )
     if "data.pkl" not in names:
         raise WeightsError(f"{path} is a zip archive, but no checkpoint of torch; it holds {_some(sorted(names))}")

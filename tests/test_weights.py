@@ -235,6 +235,7 @@ def test_files_that_are_something_else(model, state, tmp_path):
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as archive:
         archive.writestr("readme.txt", "hello")
     torch.jit.script(nn.Linear(1, 1)).save(tmp_path / "script.pt")
+    torch.export.save(torch.export.export(nn.Linear(1, 1), (torch.rand(1, 1),)), tmp_path / "program.pt2")
     path = tmp_path / "file.pth"
     for content, message in {
         b"": r"is empty \(0 bytes\)",
@@ -252,6 +253,7 @@ def test_files_that_are_something_else(model, state, tmp_path):
         ours[:-5]: "not a readable safetensors file",
         (tmp_path / "z.zip").read_bytes(): "zip archive, but no checkpoint of torch; it holds readme.txt",
         (tmp_path / "script.pt").read_bytes(): "TorchScript program",
+        (tmp_path / "program.pt2").read_bytes(): r"program of torch.export.*`import dfops`, torch.export.load\(FILE\)",
         pickle.dumps({"a": 1}): "no readable checkpoint of torch",
     }.items():
         path.write_bytes(content)
@@ -261,6 +263,8 @@ def test_files_that_are_something_else(model, state, tmp_path):
     for folder in (dfmodels.load, lambda path: dfmodels.build("stil", weights=path)):
         with pytest.raises(FileNotFoundError, match="is a folder"):
             folder(tmp_path)
+        with pytest.raises(FileNotFoundError, match="/dev/null is no regular file"):
+            folder("/dev/null")
 
 
 def test_a_file_that_asks_for_more_than_there_is(model, tmp_path):
