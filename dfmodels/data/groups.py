@@ -142,7 +142,7 @@ def deepfakebench_videos(
     """Videos of a split from a JSON file of DeepfakeBench.
 
     The file holds {dataset: {label: {split: {compression: {id: {"label": ..., "frames": [path, ...]}}}}}}. A video
-    without "frames", or with null there, has none.
+    without "frames", or with null there, has none; null in place of a path is a frame less.
 
     Args:
         path: the file.
@@ -170,11 +170,11 @@ def deepfakebench_videos(
             listed = entry.get("frames") if isinstance(entry, dict) else None
             listed = [] if listed is None else listed
             whole = isinstance(entry, dict | NoneType) and isinstance(listed, list)
-            if not whole or not all(isinstance(file, str) for file in listed):
+            if not whole or not all(isinstance(file, str | None) for file in listed):
                 raise ValueError(
                     f'{path}: {label} {name} must be {{"frames": [path, ...]}}, got {json.dumps(entry)[:_MOST_SHOWN]}'
                 )
-            files = [file.replace("\\", "/") for file in listed]  # files made on Windows
+            files = [file.replace("\\", "/") for file in listed if file is not None]  # files made on Windows
             for file in files:
                 if Path(file).is_absolute():
                     raise ValueError(f"{path}: frames of {label} {name} must be relative to root, got {file}")
@@ -284,15 +284,15 @@ class ForgeryGroups(Dataset[tuple[Tensor, Tensor]]):
         groups: with the frames that are paired: those at one index show one moment.
 
     Args:
-        groups: as `make_groups` gives them. Where the names of frames have nothing in common they are paired by their
-            positions, with a warning.
+        groups: as `make_groups` gives them. Where frames have no numbers, and no names in common, they are paired by
+            their positions, with a warning; a group of which the numbers have nothing in common is left out, with one.
         contract: gives H, W and the normalisation.
         transform: of the resized images of a group (D + 1, 3, H, W), uint8; draws from torch's own generator.
         normalize: whether images are float32 as the contract says; otherwise they stay uint8.
         seed: of all draws.
 
     Raises:
-        ValueError: no group, groups of different lengths, or a video without frames.
+        ValueError: no group, none with a frame in common, groups of different lengths, or a video without frames.
         VideoError: by an item of which no frame can be read.
     """
 
@@ -355,11 +355,17 @@ class ForgeryGroups(Dataset[tuple[Tensor, Tensor]]):
 
 
 def _paired(groups: Sequence[Group]) -> list[Group]:
-    """Groups with paired frames, and one warning each of what is left out and of what is paired by position."""
-    result, unnamed, short = [], [], []
+    """Groups with paired frames, and one warning each of what is left out and of what is paired by position.
+
+    Numbers that differ tell that the moments do; by position they would be paired all the same.
+    """
+    result, unnamed, short, apart = [], [], [], []
     for group in groups:
         paired = pair_frames(group)
         if paired is None:
+            if all(len(video.frames) > 1 and _by_number(video.frames) for video in group):
+                apart.append(f"{group[0].key} and its fakes")
+                continue
             unnamed.append(f"{group[0].key} and its fakes")
             count = min(len(video.frames) for video in group)
             paired = tuple(replace(video, frames=video.frames[:count]) for video in group)
@@ -367,6 +373,14 @@ def _paired(groups: Sequence[Group]) -> list[Group]:
         if lost:
             short.append(f"{group[0].key} and its fakes ({lost})")
         result.append(paired)
+    if not result:
+        raise ValueError(f"groups must hold a frame that all their videos have, got none: {_named(apart)}")
+    if apart:
+        warnings.warn(
+            f"{len(apart)} groups are left out, by the numbers of their frames no moment is in all of their videos: "
+            f"{_named(apart)}",
+            stacklevel=3,
+        )
     if unnamed:
         warnings.warn(
             f"frames of {len(unnamed)} groups have no names in common and are paired by their positions, which a "

@@ -172,7 +172,16 @@ def test_a_deepfakebench_entry_without_frames_is_left_out(miniature, tmp_path, e
         assert len(make_groups(listed)) == 3
 
 
-@pytest.mark.parametrize("entry", [["a.png"], {"frames": "a.png"}, {"frames": ["a.png", None]}, {"frames": 0}, 3])
+def test_null_in_place_of_a_path_is_a_frame_less(miniature, tmp_path):
+    content = json.loads((miniature / "FaceForensics++.json").read_text())
+    frames = content["FaceForensics++"]["FF-DF"]["train"]["c23"]["001_000"]["frames"]
+    left = [Path(miniature, file) for file in frames[:1] + frames[2:]]
+    frames[1] = None
+    listed = deepfakebench_videos(bench_file(tmp_path / "e.json", content), miniature, split="train")
+    assert [list(video.frames) for video in listed if (video.method, video.id) == ("Deepfakes", "001_000")] == [left]
+
+
+@pytest.mark.parametrize("entry", [["a.png"], {"frames": "a.png"}, {"frames": ["a.png", 3]}, {"frames": 0}, 3])
 def test_a_deepfakebench_entry_of_another_form(tmp_path, entry):
     content = {"FaceForensics++": {"FF-DF": {"train": {"c23": {"001_000": entry}}}}}
     with pytest.raises(ValueError, match=r'e.json: FF-DF 001_000 must be {"frames": \[path, ...\]}, got '):
@@ -312,6 +321,19 @@ def test_names_without_anything_in_common_are_paired_by_position(copy):
         ["000", "001", "002"],
         ["a", "b", "c"],
     ]
+
+
+def test_numbers_without_anything_in_common_are_never_paired(copy):
+    for method, kept in (("Face2Face", 0), ("FaceSwap", 1)):
+        for file in sorted(fake_folder(copy, method, "000_001").glob("*.png")):
+            if int(file.stem) % 2 != kept:
+                file.unlink()
+    every = groups(copy)
+    with pytest.warns(UserWarning, match=r"1 groups are left out, by the numbers of their frames .*/real/000 and its"):
+        data = ForgeryGroups(every, CONTRACT, normalize=False)
+    assert [group[0].id for group in data.groups] == [group[0].id for group in every[1:]]
+    with pytest.raises(ValueError, match=r"groups must hold a frame that all their videos have, got none: .*real/000"):
+        ForgeryGroups(every[:1], CONTRACT)
 
 
 def test_a_group_without_a_hole_is_quiet(miniature):
