@@ -1,11 +1,14 @@
 """Metrics of scores against labels; scikit-learn computes them."""
 
 import math
+from numbers import Real
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import accuracy_score, roc_auc_score
+from torch import Tensor
 
 THRESHOLD = 0.5
 ONE_CLASS = "one class only: all {count} labels are {label} ({name})"
@@ -57,8 +60,8 @@ def accuracy(labels: ArrayLike, scores: ArrayLike, *, threshold: float = THRESHO
 
 
 def _accuracy(fake: NDArray[np.bool_], scores: NDArray[np.float64], threshold: float) -> float:
-    if not math.isfinite(threshold):
-        raise ValueError(f"threshold must be a finite number, got {threshold}")
+    if not isinstance(threshold, Real) or not math.isfinite(threshold):
+        raise ValueError(f"threshold must be a finite number, got {threshold!r}")
     return float(accuracy_score(fake, scores >= threshold))
 
 
@@ -81,10 +84,13 @@ def _checked(labels: ArrayLike, scores: ArrayLike) -> tuple[NDArray[np.bool_], N
 
 def _numbers(name: str, values: ArrayLike) -> NDArray[np.float64]:
     try:
+        if isinstance(values, Tensor):
+            values = values.detach().cpu()
+            values = values.float() if values.dtype == torch.bfloat16 else values  # which NumPy does not know
         array = np.asarray(values)
         if array.dtype == object:  # None among numbers
             array = array.astype(np.float64)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, RuntimeError, NotImplementedError) as error:  # torch has some of its own
         raise ValueError(f"{name} must be numbers (N,): {error}") from error
     if array.ndim != 1:
         hint = "; of two columns the second is that of fake" if array.ndim == 2 and array.shape[1] == 2 else ""

@@ -1,5 +1,6 @@
 """Metrics by their definitions, and what they say of labels and scores that define none."""
 
+import re
 import tracemalloc
 
 import numpy as np
@@ -78,9 +79,19 @@ def test_errors(metric, labels, scores, message):
         metric(labels, scores)
 
 
-def test_a_threshold_that_is_no_number():
-    with pytest.raises(ValueError, match="threshold must be a finite number, got nan"):
-        accuracy([0, 1], [0.1, 0.9], threshold=float("nan"))
+@pytest.mark.parametrize("threshold", [float("nan"), "0.5", None, [0.5]])
+def test_a_threshold_that_is_no_number(threshold):
+    with pytest.raises(ValueError, match=f"threshold must be a finite number, got {re.escape(repr(threshold))}"):
+        accuracy([0, 1], [0.1, 0.9], threshold=threshold)
+
+
+def test_tensors_as_a_model_gives_them():
+    for dtype in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        scores = torch.tensor([0.25, 0.5, 0.75], dtype=dtype, requires_grad=True)
+        assert roc_auc(torch.tensor([0, 1, 1]), scores) == 1
+    for scores in ([torch.ones((), requires_grad=True)] * 2, torch.ones(2, device="meta")):
+        with pytest.raises(ValueError, match=r"scores must be numbers \(N,\)"):
+            roc_auc([0, 1], scores)
 
 
 def test_memory_grows_with_the_frames_and_not_their_square():
