@@ -6,12 +6,14 @@ import warnings
 from pathlib import Path
 
 import torch
+from torch import nn
 
-from dfmodels.detector import Detector
+from dfmodels.files import atomic_write
 from dfmodels.optional import require
+from dfmodels.weights import unwrap
 
 
-def export_onnx(model: Detector, path: str | Path, *, size: tuple[int, int] | None = None) -> None:
+def export_onnx(model: nn.Module, path: str | Path, *, size: tuple[int, int] | None = None) -> None:
     """Write a detector as an ONNX file, which runs without torch and dfops.
 
     The file holds the detector in evaluation mode, with the plain formulas of `dfops.reference` in the place of its
@@ -21,27 +23,27 @@ def export_onnx(model: Detector, path: str | Path, *, size: tuple[int, int] | No
     `config`, `contract` (JSON) and `trained` ("True" or "False") say what it is.
 
     Args:
-        model: any detector, also an optimized one; it stays as it is.
+        model: any detector, also an optimized one or one inside the wrappers that `dfmodels.save` takes; it stays as
+            it is.
         path: of the file to write, as "detector.onnx".
         size: height and width of the clip that is traced, if not those of the contract; the larger, the slower.
 
     Raises:
         ImportError: onnx or onnxscript is not installed.
         TypeError: no detector.
+        OSError: the file cannot be written.
     """
-    if not isinstance(model, Detector):
-        raise TypeError(f"model must be a dfmodels detector, got {type(model).__name__}")
+    detector = copy.deepcopy(unwrap(model)).eval()
     for package in ("onnx", "onnxscript"):
         require(package, "export_onnx")
-    model = copy.deepcopy(model).eval()
-    weight = next(model.parameters())
+    weight = next(detector.parameters())
     # what is 1 in the example stays 1: two clips of two frames at least
-    shape = (2, max(2, model.contract.num_frames), 3, *(size or model.contract.size))
+    shape = (2, max(2, detector.contract.num_frames), 3, *(size or detector.contract.size))
     free = dict.fromkeys((0, 1, 3, 4), torch.export.Dim.AUTO)
-    with torch.no_grad(), warnings.catch_warnings():
+    with atomic_write(path) as partial, torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the exporter's own making
         program = torch.onnx.export(
-            model,
+            detector,
             (torch.zeros(shape, dtype=weight.dtype, device=weight.device),),
             input_names=["clip"],
             output_names=["logits"],
@@ -49,11 +51,11 @@ def export_onnx(model: Detector, path: str | Path, *, size: tuple[int, int] | No
             dynamo=True,
             verbose=False,
         )
-    assert program is not None
-    program.model.metadata_props.update(
-        name=model.name,
-        config=json.dumps(model.config),
-        contract=json.dumps(model.contract.as_dict()),
-        trained=str(model.trained),
-    )
-    program.save(path)
+        assert program is not None
+        program.model.metadata_props.update(
+            name=detector.name,
+            config=json.dumps(detector.config),
+            contract=json.dumps(detector.contract.as_dict()),
+            trained=str(detector.trained),
+        )
+        program.save(partial)

@@ -66,7 +66,7 @@ def builder(name: str) -> Callable[..., Detector]:
     """The builder registered as `name`; ValueError with the closest names if there is none."""
     _load_other_packages()
     if name not in _BUILDERS:
-        raise ValueError(f"no detector is named {name!r}; {_hint(name, list_models())}")
+        raise ValueError(f"no detector is named {name!r}; {hint(name, list_models())}")
     return _BUILDERS[name]
 
 
@@ -97,10 +97,11 @@ def check_options(name: str, options: Iterable[str]) -> None:
     known = list(parameters)
     for option in options:
         if option not in known:
-            raise TypeError(f"{name} has no option {option!r}; {_hint(option, known)}")
+            raise TypeError(f"{name} has no option {option!r}; {hint(option, known)}")
 
 
-def _hint(name: str, known: list[str]) -> str:
+def hint(name: str, known: list[str]) -> str:
+    """The names that are like one that is not known, or all."""
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(known)}"
 

@@ -177,7 +177,7 @@ def run_onnx(path, clip):
 def test_onnx_file_runs_on_any_size(name, tmp_path):
     model = small(name, **SHALLOW[name])
     path = tmp_path / "detector.onnx"
-    dfmodels.export_onnx(model, path, size=(48, 64))
+    dfmodels.export_onnx(torch.nn.DataParallel(model), path, size=(48, 64))
     assert model.training
     model.eval()
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
@@ -201,8 +201,10 @@ def test_torch_exports_onnx_directly(tmp_path):
 
 
 def test_onnx_needs_its_packages_and_a_detector(monkeypatch, tmp_path):
-    with pytest.raises(TypeError, match="model must be a dfmodels detector, got Linear"):
+    with pytest.raises(TypeError, match="model must be a Detector or a wrapper of one, got Linear"):
         dfmodels.export_onnx(torch.nn.Linear(2, 2), tmp_path / "x.onnx")
+    with pytest.raises(FileNotFoundError, match=r"cannot be written: the folder .*no does not exist"):
+        dfmodels.export_onnx(small("lsda"), tmp_path / "no" / "x.onnx")
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(ImportError, match=r"export_onnx needs ONNX Script .*\[onnx\]"):
         dfmodels.export_onnx(small("lsda"), tmp_path / "x.onnx")

@@ -7,19 +7,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
+from torch import nn
+
 from dfmodels.detector import Detector
 from dfmodels.files import writable_folder
 from dfmodels.progress import progress_bar
 from dfmodels.scoring.formats import printable
 from dfmodels.scoring.video import VideoScore, clips_wanted, score_video
 from dfmodels.video import FaceDetector, VideoError, clip_frames, count_frames
+from dfmodels.weights import unwrap
 
 LOG = logging.getLogger(__name__)
 LONGEST_NAME = 240  # bytes; a suffix and a number have to fit behind it
 
 
 def score_videos(
-    model: Detector,
+    model: nn.Module,
     paths: Sequence[str | Path],
     *,
     faces: FaceDetector,
@@ -36,6 +39,7 @@ def score_videos(
     Raises:
         ValueError: an argument out of range, or a folder for plots that cannot be made or written to.
     """
+    model = unwrap(model)
     folder = None
     if plot is not None:
         from dfmodels.scoring.plots import plot_video

@@ -11,11 +11,12 @@ from typing import Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from dfmodels.detector import AVERAGES, Detector, InputContract, check_detector, fake_probability
+from dfmodels.detector import AVERAGES, Detector, InputContract, fake_probability
 from dfmodels.options import check_choice, check_count
 from dfmodels.video import Clip, FaceDetector, VideoError, read_clips
+from dfmodels.weights import unwrap
 
 SUSPECT_FRAMES = 8  # crops kept of a video that is scored frame by frame
 BATCH_FRAMES = 8  # frames scored together unless the caller says otherwise
@@ -91,7 +92,7 @@ def clips_wanted(contract: InputContract, num_clips: int | Literal["all"] | None
 
 
 def score_video(
-    model: Detector,
+    model: nn.Module,
     path: str | Path,
     *,
     faces: FaceDetector | str = "haar",
@@ -107,7 +108,8 @@ def score_video(
     Which frames make its clips is what the detector's contract says. Threads may share a detector and a face detector.
 
     Args:
-        model: a trained detector, on the device that shall compute.
+        model: a trained detector, on the device that shall compute; also one inside the wrappers that `dfmodels.save`
+            takes, which then computes without them.
         path: a video or a folder of images.
         faces, select, progress: as for `dfmodels.video.read_clips`.
         num_clips: number of clips as for `dfmodels.video.clip_frames`, or "all"; None takes the contract's.
@@ -117,9 +119,10 @@ def score_video(
 
     Raises:
         ValueError: an argument out of range.
+        TypeError: no detector.
         RuntimeError: the detector is not trained.
     """
-    check_detector(model)
+    model = unwrap(model)
     contract = model.contract
     unit = contract.unit
     if batch_size is None:

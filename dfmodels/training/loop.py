@@ -1,16 +1,16 @@
 """A plain training loop over labelled clips, and what ends a training that has diverged."""
 
-import math
 import operator
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from dfmodels.detector import Detector
+from dfmodels.options import check_number
+from dfmodels.weights import unwrap
 
 CHECK_EVERY = 100  # steps from one look at the losses to the next: each waits for the device
 
@@ -99,7 +99,7 @@ def diverged(what: str, advice: str) -> DivergedError:
 
 
 def fit(
-    model: Detector,
+    model: nn.Module,
     clips: Dataset[tuple[Tensor, int]],
     *,
     epochs: int,
@@ -114,7 +114,7 @@ def fit(
     read from the device every CHECK_EVERY steps and at the end of an epoch.
 
     Args:
-        model: a detector.
+        model: a detector, or one inside the wrappers that `dfmodels.save` takes, through which it is then trained.
         clips: (clip (T, 3, H, W), label) pairs, label 0 real, 1 fake; normalised as the detector's contract says.
         epochs: passes over the clips, at least 1.
         batch_size: clips a step; an incomplete last batch is left out.
@@ -124,21 +124,22 @@ def fit(
 
     Raises:
         ValueError: fewer clips than a batch, a label that is no class, or another argument out of range.
+        TypeError: no detector.
         DivergedError: a loss or weights that are not finite.
     """
+    detector = unwrap(model)
     num_clips = len(clips)  # type: ignore[arg-type]
     check_plan(epochs, batch_size)
     if num_clips < batch_size:
         raise ValueError(f"clips must hold at least one batch of {batch_size}, got {num_clips}")
-    if not 0 < learning_rate < math.inf:
-        raise ValueError(f"learning_rate must be a finite number above 0, got {learning_rate}")
+    check_number("learning_rate", learning_rate, lambda rate: rate > 0, "above 0")
     device = next(model.parameters()).device
     steps = num_clips // batch_size
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * steps)
     order = torch.Generator().manual_seed(seed)
     model.train()
-    model.trained = False
+    detector.trained = False
     for epoch in range(epochs):
         shuffled = torch.randperm(num_clips, generator=order).tolist()
         losses = Losses(epoch)
@@ -157,7 +158,7 @@ def fit(
                 progress(loss.item())
         losses.means()
     check_state(model.state_dict(), epochs - 1)
-    model.trained = True
+    detector.trained = True
     model.eval()
 
 

@@ -191,7 +191,9 @@ def read_clips(
     check_choice("crop", crop, CROPS)
     if crop == "aligned" and height != width:
         raise ValueError(f"size must be square for an aligned crop, got {size}")
-    detector = face_detector("none" if faces is None else faces) if faces is None or isinstance(faces, str) else faces
+    if not isinstance(faces, str | None) and not callable(getattr(faces, "detect", None)):
+        raise TypeError(f"faces must be a string such as 'haar', or a face detector, got {type(faces).__name__}")
+    detector = face_detector("none" if faces is None else faces) if isinstance(faces, str | None) else faces
     assembler = Assembler(Path(path), detector, (height, width), margin, select, sampling, crop)
     return assembler.clips(num_frames, num_clips, progress)
 

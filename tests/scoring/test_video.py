@@ -45,6 +45,15 @@ def score(video, contract=CONTRACT, **options):
     return score_video(Brightness(contract), video, faces="none", **options)
 
 
+def test_of_a_wrapped_model_the_detector_scores(video):
+    model = Brightness(CONTRACT)
+    expected = score_video(model, video, faces="none").probability
+    for wrapped in (torch.compile(model, backend="eager"), torch.nn.DataParallel(model)):
+        assert score_video(wrapped, video, faces="none").probability == expected
+    with pytest.raises(TypeError, match="model must be a Detector or a wrapper of one, got Linear"):
+        score_video(torch.nn.Linear(1, 1), video, faces="none")
+
+
 def test_averages():
     logits = torch.tensor([[0.0, 2.0], [1.0, -3.0], [0.5, 0.5]])
     fake = logits.double().softmax(1)[:, 1]
@@ -159,8 +168,11 @@ def test_frames_are_computed_eight_at_a_time(video):
     calls = []
     clips.register_forward_hook(lambda module, given, output: calls.append(len(output)))
     assert len(score_video(clips, video, faces="none").clips) == len(calls) == 3
-    with pytest.raises(ValueError, match="batch_size must be a whole number of at least 1, got 0"):
-        score_video(FrameLevel(), video, faces="none", batch_size=0)
+    for wrong in (0, "2", 1.5):
+        with pytest.raises(ValueError, match=f"batch_size must be a whole number of at least 1, got {wrong!r}"):
+            score_video(FrameLevel(), video, faces="none", batch_size=wrong)
+    with pytest.raises(TypeError, match="faces must be a string such as 'haar', or a face detector, got int"):
+        score_video(FrameLevel(), video, faces=3)
 
 
 def pretend_clips(monkeypatch, levels, alive=None):

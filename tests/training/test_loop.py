@@ -43,8 +43,9 @@ def train(model, data, **options):
         ({"epochs": 0}, "epochs must be a whole number of at least 1, got 0"),
         ({"batch_size": 0}, "batch_size must be a whole number of at least 1, got 0"),
         ({"batch_size": 2.0}, "batch_size must be a whole number of at least 1, got 2.0"),
-        ({"learning_rate": 0}, "learning_rate must be a finite number above 0, got 0"),
-        ({"learning_rate": float("nan")}, "learning_rate must be a finite number above 0, got nan"),
+        ({"learning_rate": "1e-3"}, "learning_rate must be a number above 0, got '1e-3'"),
+        ({"learning_rate": 0}, "learning_rate must be a number above 0, got 0"),
+        ({"learning_rate": float("nan")}, "learning_rate must be a number above 0, got nan"),
     ],
 )
 def test_arguments_out_of_range(options, message):
@@ -52,6 +53,19 @@ def test_arguments_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
         train(model, clips(), **options)
     assert not model.trained
+
+
+def test_through_a_wrapper_the_detector_is_trained():
+    models = [small("lsda") for _ in range(2)]
+    models[1].load_state_dict(models[0].state_dict())
+    models[1].trained = False
+    for model, wrapped in zip(models, (models[0], torch.nn.DataParallel(models[1])), strict=True):
+        train(wrapped, clips())
+        assert model.trained
+        assert not model.training
+    assert torch.equal(models[0].head[2].weight, models[1].head[2].weight)
+    with pytest.raises(TypeError, match="model must be a Detector or a wrapper of one, got Linear"):
+        train(torch.nn.Linear(1, 1), clips())
 
 
 @pytest.mark.parametrize("label", [2, -100, 0.5, 1.0, "fake", None, torch.tensor([0, 1])])

@@ -136,6 +136,7 @@ def test_frozen_norms_of_the_real_encoder():
     [
         (lambda: distillation(preset="cvpr"), "preset must be one of 'paper', 'deepfakebench', got 'cvpr'"),
         (lambda: distillation(noise="foo"), "noise must be 'scaled' or 'mixture', got 'foo'"),
+        (lambda: distillation(transforms=("rotatoin",)), "transforms must be one of .*'rotation', got 'rotatoin'"),
         (lambda: distillation(granularity="pixel"), "granularity must be one of 'sample', 'channel', got 'pixel'"),
         (lambda: distillation(pull=(1,)), "push must be other positions than pull"),
         (lambda: distillation(2), "pull and push must be positions from 1 to 2 in a group"),
@@ -157,8 +158,16 @@ def test_wrong_arguments(make, message):
 
 
 def test_unknown_options():
-    with pytest.raises(TypeError, match="granularty"):
+    with pytest.raises(TypeError, match="no option 'granularty'; did you mean 'granularity'"):
         distillation(granularty="sample")
+
+
+def test_parts_of_another_kind():
+    for student in ("lsda", small("ddl")):
+        with pytest.raises(TypeError, match=f"student must be an lsda detector, got {type(student).__name__}"):
+            LSDADistillation(student)
+    with pytest.raises(ValueError, match=r"real_encoder must be .* or a module, got 3"):
+        LSDADistillation(small("lsda"), real_encoder=3)
 
 
 def test_operators_see_what_forward_hands_out():

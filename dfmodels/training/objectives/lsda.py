@@ -6,7 +6,7 @@ and an encoder of real faces; the student, a `dfmodels.detectors.lsda.LSDA`, lea
 
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -39,7 +39,9 @@ from dfmodels.options import (
     is_count,
     is_number,
     listed,
+    refuse,
 )
+from dfmodels.registry import hint
 from dfmodels.weights import Layout, inside
 from dfops.augment import Draws, draw
 
@@ -82,7 +84,7 @@ class DistillationOptions:
     """
 
     granularity: str = "sample"
-    transforms: tuple[int, ...] = (0, 1, 2, 4)
+    transforms: tuple[int | str, ...] = (0, 1, 2, 4)
     transform_weights: tuple[float, ...] | None = None
     noise: str = "scaled"
     mixture: tuple[Tensor, Tensor] | None = None
@@ -163,6 +165,7 @@ PRESETS = {
         real_reduction="sum",
     ),
 }
+OPTIONS = [field.name for field in fields(DistillationOptions)]
 MOMENTUM = 0.1  # of the running centroid
 
 
@@ -206,6 +209,11 @@ class LSDADistillation(Published):
         super().__init__()
         check_choice("preset", preset, PRESETS)
         check_count("num_domains", num_domains)
+        for name in options:
+            if name not in OPTIONS:
+                raise TypeError(f"the training of lsda has no option {name!r}; {hint(name, OPTIONS)}")
+        if not isinstance(student, LSDA | None):
+            raise TypeError(f"student must be an lsda detector, got {type(student).__name__}")
         self.options = replace(PRESETS[preset], **options)
         self.student = lsda() if student is None else student
         if forgery_encoders is None:
@@ -218,8 +226,8 @@ class LSDADistillation(Published):
             real_encoder = IResNet(freeze_norms=self.options.freeze_norms)
         elif real_encoder == "efficientnet_b4":
             real_encoder = make_encoder(self.student.config)
-        elif isinstance(real_encoder, str):
-            raise ValueError(f"real_encoder must be 'iresnet100', 'efficientnet_b4' or a module, got {real_encoder!r}")
+        elif not isinstance(real_encoder, nn.Module):
+            refuse("real_encoder", "'iresnet100', 'efficientnet_b4' or a module", real_encoder)
         self.real_encoder = real_encoder
         width = self.student.width
         # nothing but the distillation would train it
