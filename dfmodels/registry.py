@@ -181,6 +181,11 @@ def _construct_saved(
     meta: files.Meta, state: Mapping[str, Tensor], path: str | Path, config: Mapping[str, Any]
 ) -> Detector:
     """The detector that `save` wrote to `path`, but for options that the caller gives."""
+    if meta.name not in list_models():
+        raise files.WeightsError(
+            f"{path} holds a detector {meta.name!r}, which is not registered here; import its module, or install the "
+            f"package that it comes from (known: {', '.join(list_models())})"
+        )
     try:
         check_options(meta.name, meta.config)
         if _asks_for(meta.name, meta.config) > sum(value.numel() for value in state.values()):

@@ -265,6 +265,10 @@ def test_detectors_of_other_packages(tmp_path):
         tmp_path, "-W", "ignore", "-m", "dfmodels", "convert", "a.safetensors", str(target), "--model", "elsewhere"
     )
     assert converted.stdout.rstrip().endswith("elsewhere, 8 parameters, width=5"), converted.stderr
+    with pytest.raises(
+        weights.WeightsError, match="holds a detector 'elsewhere', which is not registered here; import"
+    ):
+        dfmodels.load(target)
 
 
 def test_the_detector_of_the_contributing_guide(registered, tmp_path, monkeypatch):
