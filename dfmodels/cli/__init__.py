@@ -4,7 +4,9 @@ import argparse
 import logging
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import dfmodels
 import dfops
@@ -49,23 +51,40 @@ def _add_verbosity(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; exit status 0 done, 1 some videos failed, 2 nothing could be done, 130 interrupted."""
-    options = make_parser().parse_args(arguments)
-    notes = logging.StreamHandler()  # to the error stream: the output holds results alone
+    with _messages():
+        options = make_parser().parse_args(arguments)
+        LOG.setLevel(options.level)
+        try:
+            return COMMANDS[options.command].run(options)
+        except KeyboardInterrupt:
+            LOG.error("dfmodels: interrupted")
+            return 130
+        except BrokenPipeError:
+            # the reader (head, less) has seen enough; keep the interpreter from flushing into the closed pipe at exit
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+            LOG.error("dfmodels %s: %s", options.command, error, exc_info=options.level <= logging.DEBUG)
+            return 2
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Notes and warnings go to the error stream, one line each: the output holds results alone."""
+    notes = logging.StreamHandler()
     LOG.addHandler(notes)
     before = LOG.level
-    LOG.setLevel(options.level)
     try:
-        return COMMANDS[options.command].run(options)
-    except KeyboardInterrupt:
-        LOG.error("dfmodels: interrupted")
-        return 130
-    except BrokenPipeError:
-        # the reader (head, less) has seen enough; keep the interpreter from flushing into the closed pipe at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
-        LOG.error("dfmodels %s: %s", options.command, error, exc_info=options.level <= logging.DEBUG)
-        return 2
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
     finally:
         LOG.removeHandler(notes)
         LOG.setLevel(before)
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
+) -> None:
+    LOG.warning("warning: %s", message)
+    LOG.debug("%s of %s:%d", category.__name__, filename, lineno)

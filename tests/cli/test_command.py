@@ -6,8 +6,10 @@ import logging
 import shlex
 import subprocess
 import sys
+import warnings
 
 import pytest
+import torch
 
 import dfmodels
 import dfops
@@ -89,6 +91,20 @@ def test_verbose_says_where_an_error_was_raised(capsys):
     long = capsys.readouterr().err
     assert long.startswith(short)
     assert "Traceback" in long
+
+
+def test_a_warning_is_one_line_without_its_source(given, capsys, tmp_path):
+    state = small("ddl").state_dict()
+    torch.save({"model": state, "model_ema": state}, tmp_path / "both.pth")
+    shown = warnings.showwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        main(["-q", "convert", str(tmp_path / "both.pth"), str(tmp_path / "a.safetensors"), "--model", "ddl"])
+        assert warnings.showwarning is shown
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "running average" in line]
+    assert line.startswith(
+        f"warning: {tmp_path / 'both.pth'} holds weights and their running average: 'model' is taken"
+    )
 
 
 def test_the_logger_is_left_as_it_was(given, capsys):
