@@ -70,7 +70,7 @@ class DifferenceCapture(nn.Module):
         if self.mask_rule == "lt":
             return self._dense(x, maps)
         b, t, c, h, w = x.shape
-        # torch.export would record the forward pass of _SlotValues alone: there the operator is differentiated itself
+        # an exported program keeps no work that only a backward pass needs: there the operator is differentiated itself
         at_slots = not torch.compiler.is_exporting()
         with torch.set_grad_enabled(torch.is_grad_enabled() and not at_slots):
             query, key = self._query_key(x)
@@ -79,13 +79,23 @@ class DifferenceCapture(nn.Module):
         index = slots[:, None, :, None].expand(b, t, -1, c)
         rows = x.flatten(3).transpose(2, 3).gather(2, index)  # (B, T, N, C)
         if torch.is_grad_enabled() and at_slots:
-            values = _SlotValues.apply(*self._query_key(rows.transpose(2, 3)[..., None]), positions, values)
+            again = self._map_of_slots(rows, positions)
+            values = values + (again - again.detach())  # the gradient of the one, the value of the other
         if maps is not None:
             maps.append(_spread(values.detach(), slots, h, w))
         change = self.gamma * F.linear(rows, self.value) * values[..., None]
         out = x if may_overwrite and not torch.is_grad_enabled() else x.clone()
         out.view(b, t, c, h * w).transpose(2, 3).scatter_add_(2, index, change.to(x.dtype))
         return out
+
+    def _map_of_slots(self, rows: Tensor, positions: Tensor) -> Tensor:
+        """The map (B, T, N) of the positions (B, N) from their features (B, T, N, C), differentiable in these alone."""
+        # unused slots become zeros, which do not fluctuate; where not all are NaN there is one, so the threshold is 0
+        used = (positions >= 0)[:, None]
+        query, key = self._query_key(rows.transpose(2, 3)[..., None])
+        query, key = (torch.where(used[:, None, ..., None], slots, 0) for slots in (query, key))
+        # the map of a frame that holds a NaN is NaN throughout, but unused slots add nothing
+        return torch.where(used, dfops.interframe_difference(query, key)[..., 0], 0)
 
     def _dense(self, x: Tensor, maps: list[Tensor] | None) -> Tensor:
         query, key = self._query_key(x)
@@ -113,23 +123,6 @@ def _spread(values: Tensor, slots: Tensor, h: int, w: int) -> Tensor:
     b, t, _ = values.shape
     index = slots[:, None].expand(b, t, -1)
     return values.new_zeros(b, t, h * w).scatter_add(2, index, values).unflatten(2, (h, w))
-
-
-class _SlotValues(torch.autograd.Function):
-    """The values of the surviving slots, differentiable in the query and key vectors at those slots alone."""
-
-    @staticmethod
-    def forward(ctx: Any, query: Tensor, key: Tensor, positions: Tensor, values: Tensor) -> Tensor:
-        ctx.save_for_backward(query, key, positions)
-        return values.clone()
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        query, key, positions = ctx.saved_tensors
-        grad_query, grad_key = torch.ops.dfops._interframe_difference_sparse_backward(
-            grad, query[..., 0], key[..., 0], positions, True, 1e-8
-        )
-        return grad_query[..., None], grad_key[..., None], None, None
 
 
 class TemporalAggregation(Optimizable):

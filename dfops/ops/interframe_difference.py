@@ -1,10 +1,4 @@
-"""Denoised inter-frame difference, the map of DDL's DFDC module, in full and at its surviving positions only.
-
-For a layer that works on the slots itself: `torch.ops.dfops._interframe_difference_sparse_backward(grad, query, key,
-positions, normalize, eps)` takes the gradient of `values` (B, T, num_keep), the query and key vectors at the positions
-(B, T, C, num_keep; what stands in unused slots is ignored) and the positions, and returns the gradients of these
-vectors, zeros in unused slots.
-"""
+"""Denoised inter-frame difference, the map of DDL's DFDC module, in full and at its surviving positions only."""
 
 from typing import Any
 
@@ -105,6 +99,10 @@ def interframe_difference_sparse(
         positions (B, num_keep), int64: h * W + w of the survivors, ascending, -1 in unused slots at the end.
         values (B, T, num_keep): the map there, 0 in unused slots. If tau is NaN (num_keep positions or more have a NaN
         variance), the slots hold the first of these and values are NaN.
+
+    The vectors at the positions, zeros in unused slots, are a clip (B, T, C, num_keep, 1) whose `interframe_difference`
+    is values again, unused slots beside a NaN aside: a layer that has these vectors differentiates the map without
+    gradients of the size of query and key.
 
     Raises:
         ValueError, TypeError: as `interframe_difference`.

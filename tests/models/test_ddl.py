@@ -4,6 +4,7 @@ import pytest
 import torch
 
 import dfmodels
+import dfops
 from dfmodels.detectors import ddl
 from tests.models.test_detectors import clips, small
 
@@ -105,6 +106,34 @@ def test_gradients_of_the_sparse_layer_equal_those_of_the_dense_one():
         )
     for sparse, dense in zip(*grads, strict=True):
         torch.testing.assert_close(sparse, dense)
+
+
+@pytest.mark.parametrize("still", [0, 3, 6])  # rows of a map of 6 that do not change
+@pytest.mark.parametrize("options", [{}, {"num_keep": 20}, {"min_variance": 0.5}], ids=str)
+def test_gradients_at_the_slots_equal_those_of_the_whole_map(options, still):
+    x = torch.randn(2, 8, 16, 6, 5, dtype=torch.float64)
+    x[..., :still, :] = x[:, :1, :, :still]
+    x.requires_grad_()
+    layer = ddl.DifferenceCapture(16, **options).double()
+    with torch.no_grad():
+        layer.gamma.fill_(0.7)
+    query, key, value = (torch.einsum("oc,btchw->btohw", w, x) for w in (layer.query, layer.key, layer.value))
+    out = x + layer.gamma * value * dfops.interframe_difference(query, key, **options)[:, :, None]
+    weight = torch.linspace(0, 1, out.numel(), dtype=torch.float64).view_as(out)
+    ours, whole = (torch.autograd.grad((y * weight).sum(), [x, *layer.parameters()]) for y in (layer(x), out))
+    assert still == 6 or all(grad.any() for grad in whole)
+    torch.testing.assert_close(ours, whole)
+
+
+def test_a_nan_reaches_the_same_positions_whether_gradients_are_recorded_or_not():
+    x = torch.randn(1, 8, 16, 6, 5)
+    x[0, 2, 3, 4, 4] = torch.nan
+    layer = ddl.DifferenceCapture(16)
+    out = layer(x)
+    assert out.isnan().any()
+    assert not out.isnan().all()
+    with torch.no_grad():
+        torch.testing.assert_close(layer(x), out, rtol=0, atol=0, equal_nan=True)
 
 
 def test_half_precision_keeps_the_mask():

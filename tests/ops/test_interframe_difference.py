@@ -212,6 +212,20 @@ def test_slot_gradients_are_those_of_the_vectors(device):
         assert_matches(actual, torch.where(used, expected.flatten(3).gather(3, index), 0))
 
 
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("still", [0, 3, 4, 6])  # rows of a map of 6 whose vectors do not change; so slots stay unused
+def test_the_map_of_the_slots_is_the_map_at_their_positions(device, still):
+    args = arguments(device=device)
+    for x in args:
+        x[..., :still, :] = x[:, :1, :, :still]
+    positions, values = dfops.interframe_difference_sparse(*args, num_keep=15)
+    used = (positions >= 0)[:, None, None]
+    assert used.sum((1, 2, 3)).tolist() == [min(14, 7 * (6 - still))] * 2
+    index = positions.clamp(min=0)[:, None, None].expand(2, 4, 5, 15)
+    slots = [torch.where(used, x.flatten(3).gather(3, index), 0)[..., None] for x in args]
+    assert torch.equal(dfops.interframe_difference(*slots)[..., 0], values)
+
+
 def test_only_the_survivors_are_saved_for_backward():
     saved = []
     query, key = arguments((1, 4, 8, 20, 30), requires_grad=True)
