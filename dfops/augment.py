@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Generator, Tensor
 
-from dfops.ops._checks import check_device, check_floating, check_index
+from dfops.ops._checks import accumulation_dtype, check_axes, check_device, check_floating, check_index
 from dfops.ops.feature_mixup import feature_mixup
 from dfops.ops.latent_augment import GRANULARITIES, TRANSFORMS, latent_augment, transform_id
 
@@ -87,8 +87,7 @@ def draw(
     ([4], torch.Size([6, 4, 8]), None)
     """
     check_floating(z=z)
-    if z.dim() != 5:
-        raise ValueError(f"z must be (G, D, C, H, W), got shape {tuple(z.shape)}")
+    check_axes("(G, D, C, H, W)", z=z)
     _check_option("granularity", granularity, GRANULARITIES)
     _check_option("noise", noise, ("scaled", "mixture"))
     _check_option("partner", partner, PARTNERS)
@@ -146,8 +145,7 @@ def partners(u: Tensor, kind: str = "cyclic") -> Tensor:
     """
     _check_option("kind", kind, PARTNERS)
     check_floating(u=u)
-    if u.dim() != 2:
-        raise ValueError(f"u must be (G, D), got shape {tuple(u.shape)}")
+    check_axes("(G, D)", u=u)
     order = u.argsort(dim=1, stable=True)
     return order if kind == "permutation" else torch.empty_like(order).scatter_(1, order, order.roll(-1, 1))
 
@@ -318,8 +316,7 @@ def cross_domain_mixup(z: Tensor, perm: Tensor | None = None, mix_lam: Tensor | 
     [2.0, 6.0]
     """
     check_floating(z=z)
-    if z.dim() != 5:
-        raise ValueError(f"z must be (G, D, C, H, W), got shape {tuple(z.shape)}")
+    check_axes("(G, D, C, H, W)", z=z)
     groups, domains = z.shape[:2]
     if perm is None:
         perm = partners(_uniform(z, (groups, domains), generator))
@@ -368,7 +365,7 @@ def _scalars(name: str, value: Tensor | float, z: Tensor, maps: Tensor, per_chan
     if not isinstance(value, Tensor):
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise TypeError(f"{name} must be a number or a tensor, got {type(value).__name__}")
-        return maps.new_full(maps.shape[:2], value, dtype=_scalar_type(z))
+        return maps.new_full(maps.shape[:2], value, dtype=accumulation_dtype(z))
     if per_channel and value.shape == z.shape[:-2]:
         return value.reshape(maps.shape[:3])
     shape = z.shape[: z.dim() - 3]
@@ -377,12 +374,8 @@ def _scalars(name: str, value: Tensor | float, z: Tensor, maps: Tensor, per_chan
     return value.reshape(maps.shape[:2])
 
 
-def _scalar_type(z: Tensor) -> torch.dtype:
-    return torch.promote_types(z.dtype, torch.float32)
-
-
 def _uniform(z: Tensor, shape: Sequence[int], generator: Generator | None) -> Tensor:
-    return torch.rand(tuple(shape), generator=generator, device=z.device, dtype=_scalar_type(z))
+    return torch.rand(tuple(shape), generator=generator, device=z.device, dtype=accumulation_dtype(z))
 
 
 def _beta(u: Tensor, generator: Generator | None) -> Tensor:

@@ -13,7 +13,6 @@ from torch.autograd import forward_ad
 from dfops import _extension
 
 DTYPES = (torch.float64, torch.float32, torch.bfloat16, torch.float16)
-CLIP_AXES = "(B, T, C, H, W)"
 
 
 def check_floating(**tensors: Any) -> None:
@@ -36,10 +35,20 @@ def check_floating(**tensors: Any) -> None:
             )
 
 
-def check_clip(**tensors: Tensor) -> None:
+def accumulation_dtype(x: Tensor) -> torch.dtype:
+    """The dtype of sums over x, kept where an operator returns them: float32 for half types."""
+    return torch.promote_types(x.dtype, torch.float32)
+
+
+def check_axes(axes: str, **tensors: Tensor) -> None:
+    """Every argument has as many axes as are named, as in "(N, C, H, W)"."""
     for name, value in tensors.items():
-        if value.dim() != 5:
-            raise ValueError(f"{name} must be {CLIP_AXES}, got shape {tuple(value.shape)}")
+        if value.dim() != axes.count(",") + 1:
+            raise ValueError(f"{name} must be {axes}, got shape {tuple(value.shape)}")
+
+
+def check_clip(**tensors: Tensor) -> None:
+    check_axes("(B, T, C, H, W)", **tensors)
 
 
 def check_like(model_name: str, model: Tensor, **tensors: Tensor) -> None:
@@ -93,7 +102,7 @@ def per_map(name: str, value: Tensor | float, x: Tensor) -> Tensor:
     n = x.shape[0]
     if not isinstance(value, Tensor):
         check_number(name, value)
-        return x.new_full((n,), value, dtype=torch.promote_types(x.dtype, torch.float32))
+        return x.new_full((n,), value, dtype=accumulation_dtype(x))
     check_floating(**{name: value})
     check_device("x", x, **{name: value})
     if value.shape != (n,):

@@ -6,7 +6,14 @@ import torch
 from torch import Tensor
 
 from dfops import reference
-from dfops.ops._checks import check_floating, check_index, forbid_second_derivative, per_map, register_fake
+from dfops.ops._checks import (
+    accumulation_dtype,
+    check_floating,
+    check_index,
+    forbid_second_derivative,
+    per_map,
+    register_fake,
+)
 
 
 def feature_mixup(x: Tensor, index: Tensor, lam: Tensor | float) -> Tensor:
@@ -65,7 +72,7 @@ def _(x: Tensor, index: Tensor, lam: Tensor) -> Tensor:
 
 @register_fake("_feature_mixup_backward")
 def _(grad: Tensor, x: Tensor | None, index: Tensor, lam: Tensor, need_x: bool) -> tuple[Tensor, Tensor]:
-    accumulated = torch.float64 if grad.dtype == torch.float64 else torch.float32
+    accumulated = accumulation_dtype(grad)
     grad_x = _new_rows(grad) if need_x else grad.new_empty(0)
     return grad_x, grad.new_empty(0 if x is None else grad.shape[0], dtype=accumulated)
 

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dfops import reference
 from dfops.ops._checks import (
+    accumulation_dtype,
     autocast_to_widest,
     check_device,
     check_floating,
@@ -71,7 +72,7 @@ def _differentiated(*values: Tensor | float) -> bool:
 
 
 def _plain(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: Tensor | float) -> Tensor:
-    accumulated = torch.float64 if x.dtype == torch.float64 else torch.float32
+    accumulated = accumulation_dtype(x)
     vertical, horizontal = torch.sigmoid(vertical.to(accumulated)), torch.sigmoid(horizontal.to(accumulated))
     factor = gamma.to(accumulated).reshape(()) if isinstance(gamma, Tensor) else gamma
     wide = x.to(accumulated)
@@ -87,7 +88,7 @@ def _(x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: Tensor | None, sca
 def _(
     grad: Tensor, x: Tensor, vertical: Tensor, horizontal: Tensor, gamma: Tensor | None, scale: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    accumulated = torch.float64 if x.dtype == torch.float64 else torch.float32
+    accumulated = accumulation_dtype(x)
     return torch.empty_like(x), torch.empty_like(x), torch.empty_like(x), x.new_empty(1, dtype=accumulated)
 
 

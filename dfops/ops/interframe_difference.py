@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dfops import reference
 from dfops.ops._checks import (
+    accumulation_dtype,
     autocast_to_widest,
     check_clip,
     check_floating,
@@ -152,16 +153,12 @@ def _checked(
     return query, key, num_keep
 
 
-def _accumulated(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 @register_fake("interframe_difference")
 def _(
     query: Tensor, key: Tensor, num_keep: int, strict: bool, normalize: bool, eps: float, min_variance: float
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     b, t, _, h, w = query.shape
-    accumulated = _accumulated(query.dtype)
+    accumulated = accumulation_dtype(query)
     return (
         query.new_empty(b, t, h, w),
         query.new_empty(b, h, w, dtype=accumulated),

@@ -7,7 +7,9 @@ from torch import Tensor
 
 from dfops import reference
 from dfops.ops._checks import (
+    accumulation_dtype,
     autocast_to_widest,
+    check_axes,
     check_device,
     check_floating,
     check_index,
@@ -181,8 +183,7 @@ def _ids(z: Tensor, choice: Tensor | str) -> Tensor:
 
 def _with_noise(z: Tensor, noise: Tensor | None) -> tuple[Tensor, Tensor | None]:
     check_floating(z=z)
-    if z.dim() != 5:
-        raise ValueError(f"z must be (G, D, C, H, W), got shape {tuple(z.shape)}")
+    check_axes("(G, D, C, H, W)", z=z)
     if noise is None:
         return z, None
     check_floating(noise=noise)
@@ -231,7 +232,7 @@ def _check_shape(name: str, value: Any, axes: str, shape: tuple[int, ...]) -> No
 
 def _check_scalars(z: Tensor, **tensors: Any) -> None:
     """Draws have the dtype of z, or the one that halves accumulate in."""
-    wide = _accumulated(z)
+    wide = accumulation_dtype(z)
     for name, value in tensors.items():
         check_floating(**{name: value})
         if value.dtype not in (z.dtype, wide):
@@ -240,17 +241,13 @@ def _check_scalars(z: Tensor, **tensors: Any) -> None:
         check_device("z", z, **{name: value})
 
 
-def _accumulated(z: Tensor) -> torch.dtype:
-    return torch.promote_types(z.dtype, torch.float32)
-
-
 def _new_statistics(z: Tensor, per_channel: bool) -> tuple[Tensor, Tensor]:
     _, d, c, h, w = z.shape
     if per_channel:
-        centroid = z.new_empty((d, h, w), dtype=_accumulated(z))
+        centroid = z.new_empty((d, h, w), dtype=accumulation_dtype(z))
     else:
         strides = (c * h * w, 1, w * c, c) if is_channels_last(z) else (c * h * w, h * w, w, 1)
-        centroid = z.new_empty_strided((d, c, h, w), strides, dtype=_accumulated(z))
+        centroid = z.new_empty_strided((d, c, h, w), strides, dtype=accumulation_dtype(z))
     return centroid, z.new_empty(d, dtype=torch.int64)
 
 

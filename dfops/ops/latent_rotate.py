@@ -7,6 +7,8 @@ from torch import Tensor
 
 from dfops import reference
 from dfops.ops._checks import (
+    accumulation_dtype,
+    check_axes,
     check_floating,
     forbid_second_derivative,
     is_channels_last,
@@ -53,8 +55,7 @@ def latent_rotate(x: Tensor, angle: Tensor | float, *, mode: str = "bilinear", p
     Source: LSDA, arXiv:2311.11278, the affine transformation of the within-domain augmentation.
     """
     check_floating(x=x)
-    if x.dim() != 4:
-        raise ValueError(f"x must be (N, C, H, W), got shape {tuple(x.shape)}")
+    check_axes("(N, C, H, W)", x=x)
     angle = per_map("angle", angle, x)
     for name, value, known in (("mode", mode, MODES), ("padding_mode", padding_mode, PADDINGS)):
         if value not in known:
@@ -73,7 +74,7 @@ def _(x: Tensor, angle: Tensor, mode: int, padding: int) -> Tensor:
 
 @register_fake("_latent_rotate_backward")
 def _(grad: Tensor, x: Tensor | None, angle: Tensor, mode: int, padding: int, need_x: bool) -> tuple[Tensor, Tensor]:
-    accumulated = torch.float64 if grad.dtype == torch.float64 else torch.float32
+    accumulated = accumulation_dtype(grad)
     grad_x = new_clip(grad, tuple(grad.shape), is_channels_last(grad)) if need_x else grad.new_empty(0)
     return grad_x, grad.new_empty(0 if x is None else grad.shape[0] * grad.shape[1], dtype=accumulated)
 

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from dfops import reference
 from dfops.ops._checks import (
+    accumulation_dtype,
     autocast_to_widest,
+    check_axes,
     check_floating,
     check_kind,
     forbid_second_derivative,
@@ -53,8 +55,7 @@ def paired_cosine(anchor: Tensor, others: Tensor, signs: Sequence[float], *, eps
     """
     check_floating(anchor=anchor, others=others)
     anchor, others = autocast_to_widest(anchor, others)
-    if others.dim() != 5:
-        raise ValueError(f"others must be (G, K, C, H, W), got shape {tuple(others.shape)}")
+    check_axes("(G, K, C, H, W)", others=others)
     g, k, c, h, w = others.shape
     if tuple(anchor.shape) != (g, c, h, w):
         raise ValueError(
@@ -85,15 +86,11 @@ def _is_channels_last(maps: Tensor) -> bool:
     return not has((h * w, w, 1)) and has((1, w * c, c))
 
 
-def _accumulated(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
-
-
 @register_fake("paired_cosine")
 def _(anchor: Tensor, others: Tensor, signs: list[float], eps: float) -> tuple[Tensor, Tensor, Tensor]:
     g, k, _, h, w = others.shape
     shapes = (g, h, w), (g, k + 1, h, w), (g, k, h, w)
-    out, norms, cosines = (others.new_empty(shape, dtype=_accumulated(others.dtype)) for shape in shapes)
+    out, norms, cosines = (others.new_empty(shape, dtype=accumulation_dtype(others)) for shape in shapes)
     return out, norms, cosines
 
 

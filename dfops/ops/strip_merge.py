@@ -9,6 +9,7 @@ from torch import Tensor
 from dfops import reference
 from dfops.ops._axes import dimension_of, with_length
 from dfops.ops._checks import (
+    accumulation_dtype,
     autocast_to_widest,
     check_clip,
     check_floating,
@@ -90,7 +91,7 @@ def _repeat_and_average(parts: list[Tensor], size: int, dim: int) -> Tensor:
     # in the order of memory, so that the result has the layout of the first part
     order = (0, 1, 3, 4, 2) if is_channels_last(parts[0]) else (0, 1, 2, 3, 4)
     back = (0, 1, 4, 2, 3) if is_channels_last(parts[0]) else order
-    accumulated = torch.float64 if parts[0].dtype == torch.float64 else torch.float32
+    accumulated = accumulation_dtype(parts[0])
     place = order.index(dim)
     total: Tensor | None = None
     for part in parts:
