@@ -56,6 +56,15 @@ def _same_random_state():
     torch.compiler.reset()
 
 
+@pytest.fixture
+def own_registry(monkeypatch):
+    """What a test registers is forgotten after it."""
+    from dfmodels import registry
+
+    for table in ("_BUILDERS", "_IMPLIED_OPTIONS"):
+        monkeypatch.setattr(registry, table, dict(getattr(registry, table)))
+
+
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory):
     """A small miniature of FaceForensics++, rendered once."""

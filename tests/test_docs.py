@@ -152,7 +152,7 @@ CHECKS = {"docs/stil.md": check_stil, "docs/lsda.md": check_lsda, "docs/training
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
-def test_python_runs(page, tmp_path, monkeypatch):
+def test_python_runs(page, tmp_path, monkeypatch, own_registry):
     monkeypatch.chdir(tmp_path)
     FILES.get(page, lambda: None)()
     shown_code = "".join(blocks(page, "python"))

@@ -278,5 +278,5 @@ def test_index_errors(index):
 
 def test_missing_opencv_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "cv2", None)
-    with pytest.raises(ImportError, match="dfops\\[video\\]"):
+    with pytest.raises(ImportError, match=r"needs OpenCV.*pip install .*\[video\]"):
         render_clip(0, 0, False)
