@@ -340,8 +340,7 @@ def load_into(model: Published, state: Mapping[str, Tensor], source: str | Path)
             f"name that {model.name} knows\n  names in the file: {_some(state)}\n"
             f"  names of {model.name}: {_some(published)}"
         )
-    if layout is published:
-        found = {name: key for name, key in found.items() if name in layout or not model.published_leaves_out(name)}
+    found = {name: key for name, key in found.items() if name in layout or not model.published_leaves_out(name)}
     problems = _differences(ours, layout, found, state)
     if problems:
         raise WeightsError(f"{source} does not fit {model.name} with options {model.config}:\n" + "\n".join(problems))
@@ -451,16 +450,23 @@ def convert(
 def _differences(
     ours: Mapping[str, Tensor], layout: Layout, found: Mapping[str, str], state: Mapping[str, Tensor]
 ) -> list[str]:
-    shapes = {key: ours[our_key][index].shape for key, (our_key, index) in layout.items()}
+    pairs = {key: (state[found[key]], ours[name][index]) for key, (name, index) in layout.items() if key in found}
     wrong = [
-        f"{key} {tuple(state[found[key]].shape)}, expected {tuple(shape)}"
-        for key, shape in shapes.items()
-        if key in found and _core(state[found[key]].shape) != _core(shape)
+        f"{key} {tuple(theirs.shape)}, expected {tuple(own.shape)}"
+        for key, (theirs, own) in pairs.items()
+        if _core(theirs.shape) != _core(own.shape)
+    ]
+    # integers would be scaled codes, whose scale is not known here
+    kind = [
+        f"{key} {theirs.dtype}, expected floating point"
+        for key, (theirs, own) in pairs.items()
+        if own.is_floating_point() and not theirs.is_floating_point()
     ]
     kinds = {
         "missing": [key for key in layout if key not in found],
         "unexpected": [key for name, key in found.items() if name not in layout],
         "wrongly shaped": wrong,
+        "wrongly typed": kind,
     }
     return [f"  {len(names)} {kind}: {_some(names)}" for kind, names in kinds.items() if names]
 

@@ -224,6 +224,13 @@ def test_tensors_without_plain_numbers(state, tmp_path):
             built({**state, key: value}, tmp_path / "a.pth")
 
 
+def test_integers_and_complex_numbers_are_no_weights(state, tmp_path):
+    key = next(key for key, value in state.items() if value.dim() == 4)
+    for dtype in (torch.int8, torch.int64, torch.bool, torch.complex64):
+        with pytest.raises(weights.WeightsError, match=rf"1 wrongly typed: {key} {dtype}, expected floating point"):
+            built({**state, key: state[key].to(dtype)}, tmp_path / "a.pth")
+
+
 # ---------------------------------------------------------------------- what is no file of weights
 
 

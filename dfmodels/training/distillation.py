@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from dfmodels import weights
-from dfmodels.files import atomic_write
+from dfmodels.files import atomic_write, writable_folder
 from dfmodels.training import recipes
 from dfmodels.training.loop import Losses, check_plan, check_state
 from dfmodels.training.objectives.lsda import LSDADistillation
@@ -62,6 +62,8 @@ def distill(
     optimizer = recipes.lsda(training)[0] if optimizer is None else optimizer
     device = next(training.parameters()).device
     history: list[dict[str, float]] = []
+    if checkpoint is not None:
+        writable_folder("the folder of checkpoint", Path(checkpoint).parent)
     if checkpoint is not None and Path(checkpoint).exists():
         history = resume(training, optimizer, checkpoint)
     training.train()

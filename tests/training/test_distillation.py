@@ -87,6 +87,9 @@ def test_the_checkpoint_is_one_of_the_training(miniature, tmp_path):
     model, other = training((8, 16), 16), training((8, 16), 16, seed=1)
     distill(model, few(miniature, model), epochs=1, optimizer=optimizer(model), checkpoint=tmp_path / "file.pth")
     other.load_checkpoint(tmp_path / "file.pth")
+    student = dfmodels.build("lsda", weights=tmp_path / "file.pth", **model.student.config)
+    for key, value in model.student.state_dict().items():
+        assert torch.equal(student.state_dict()[key], value), key
     for key, value in model.state_dict().items():
         assert torch.equal(other.state_dict()[key], value)
 
@@ -100,6 +103,9 @@ def test_what_it_cannot_go_on_from(miniature, tmp_path):
     torch.save(model.state_dict(), path)
     with pytest.raises(ValueError, match="was not written by a training of lsda"):
         distill(model, groups, epochs=1, checkpoint=path)
+    (folder := tmp_path / "file").write_text("in the way")
+    with pytest.raises(ValueError, match=f"the folder of checkpoint must be a folder to write to, {folder}"):
+        distill(model, groups, epochs=1, checkpoint=folder / "a.pth")
     path.write_text("no checkpoint")
     with pytest.raises(ValueError, match="is no weights file: it is text"):
         distill(model, groups, epochs=1, checkpoint=path)
