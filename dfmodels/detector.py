@@ -220,11 +220,7 @@ class Detector(Published, Optimizable):
             RuntimeError: the detector has no trained weights.
             ValueError: a clip that is none, or a detector of your own that gives no logits (B, num_classes).
         """
-        if not self.trained:
-            raise RuntimeError(
-                f"this {self.name} detector has random weights, so its output means nothing; load trained weights "
-                f'(dfmodels.build("{self.name}", weights=...) or dfmodels.load); set trained = True after training it'
-            )
+        self.check_trained()
         with torch.no_grad():
             logits = evaluating(self)(self.matching(clip), **options).float()
         if logits.dim() != 2 or len(logits) != len(clip) or logits.shape[1] < 2:
@@ -237,6 +233,19 @@ class Detector(Published, Optimizable):
     def predict(self, clip: Tensor, **options: Any) -> Tensor:
         """Probability (B,) in [0, 1] that each clip is fake: `fake_probability` of `predict_logits`."""
         return fake_probability(self.predict_logits(clip, **options))
+
+    @property
+    def device(self) -> torch.device:
+        """Where its weights lie; the CPU where it has none."""
+        return next((p.device for p in self.parameters()), torch.device("cpu"))
+
+    def check_trained(self) -> None:
+        """Raise RuntimeError when the detector has no trained weights."""
+        if not self.trained:
+            raise RuntimeError(
+                f"this {self.name} detector has random weights, so its output means nothing; load trained weights "
+                f'(dfmodels.build("{self.name}", weights=...) or dfmodels.load); set trained = True after training it'
+            )
 
     def matching(self, clip: Tensor) -> Tensor:
         """`clip` in the floating-point type of the detector's weights."""

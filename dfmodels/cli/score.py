@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
     if options.weights is None:
         raise ValueError(NO_WEIGHTS)
     model = optimize(load_model(options.model, options.weights, settings).to(choose_device(options.device)))
-    LOG.debug("%s of %s on %s, faces: %s", model.name, options.weights, next(model.parameters()).device, options.faces)
+    LOG.debug("%s of %s on %s, faces: %s", model.name, options.weights, model.device, options.faces)
     scores = score_videos(
         model,
         options.videos,

@@ -33,8 +33,7 @@ def heat_maps(model: Detector, frames: NDArray[np.uint8]) -> dict[str, NDArray[n
     Every block's map is brought to the crop's size and smoothed over its own cell, since single positions may be all
     that is bright in it; the mean over the blocks is scaled from the smallest to the largest value of the clip.
     """
-    device = next(model.parameters()).device
-    clip = model.contract.normalize(torch.from_numpy(frames[None]).to(device))
+    clip = model.contract.normalize(torch.from_numpy(frames[None]).to(model.device))
     return {name: _joined(maps, frames.shape[1:3]) for name, maps in model.attention_maps(clip).items()}
 
 

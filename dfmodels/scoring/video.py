@@ -123,6 +123,7 @@ def score_video(
         RuntimeError: the detector is not trained.
     """
     model = unwrap(model)
+    model.check_trained()
     contract = model.contract
     unit = contract.unit
     if batch_size is None:
@@ -179,6 +180,5 @@ def _batches(clips: Iterator[Clip], size: int) -> Iterator[list[Clip]]:
 
 def _logits(model: Detector, clips: list[Clip]) -> Tensor:
     """Logits (N, num_classes) of clips, float64 on the CPU."""
-    device = next(model.parameters()).device
-    frames = torch.from_numpy(np.stack([clip.frames for clip in clips])).to(device)
+    frames = torch.from_numpy(np.stack([clip.frames for clip in clips])).to(model.device)
     return model.predict_logits(model.contract.normalize(frames)).cpu().double()

@@ -121,6 +121,21 @@ def test_a_short_video_is_scored(tmp_path):
     assert result.error is None
 
 
+def test_an_untrained_detector_gives_no_verdict_on_anything(video, tmp_path):
+    model = Brightness(CONTRACT)
+    model.trained = False
+    for path in (video, tmp_path / "missing.mp4"):
+        with pytest.raises(RuntimeError, match="random weights"):
+            score_video(model, path, faces="none")
+
+
+def test_a_detector_without_weights(video):
+    model = Brightness(CONTRACT)
+    del model.scale
+    model.scale = 20.0
+    assert score_video(model, video, faces="none").probability == score(video).probability
+
+
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 def test_output_that_is_no_number(video, average):
     result = score_video(Brightness(CONTRACT, float("nan")), video, faces="none", average=average)
