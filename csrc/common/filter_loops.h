@@ -63,44 +63,85 @@ void each_stretch(int64_t rows, int64_t width, int64_t taps, bool flat, const F&
   }
 }
 
-template <int kTaps, bool kAdd, class out_t, class acc_t>
-DFOPS_INLINE void filter_values(out_t* out, const acc_t* in, int64_t shift, const acc_t* weight, int64_t stride,
+// What becomes of the sum for place i; a functor, since always inlined, and with that compiled for the processor at
+// hand, where a lambda would not be.
+template <class out_t>
+struct Put {
+  out_t* out;
+  template <class acc_t>
+  DFOPS_INLINE void operator()(int64_t i, acc_t sum) const {
+    out[i] = out_t(sum);
+  }
+};
+
+template <class out_t>
+struct Add {
+  out_t* out;
+  template <class acc_t>
+  DFOPS_INLINE void operator()(int64_t i, acc_t sum) const {
+    out[i] = out_t(acc_t(out[i]) + sum);
+  }
+};
+
+template <class out_t>
+struct Subtract {
+  out_t* out;
+  const out_t* x;
+  template <class acc_t>
+  DFOPS_INLINE void operator()(int64_t i, acc_t sum) const {
+    out[i] = out_t(sum - acc_t(x[i]));
+  }
+};
+
+template <class out_t, class divisor_t>
+struct Divide {
+  out_t* out;
+  divisor_t divisor;
+  template <class acc_t>
+  DFOPS_INLINE void operator()(int64_t i, acc_t sum) const {
+    out[i] = out_t(sum / divisor);
+  }
+};
+
+template <int kTaps, class acc_t, class in_t, class Store>
+DFOPS_INLINE void filter_values(const Store& store, const in_t* in, int64_t shift, const acc_t* weight, int64_t stride,
                                 int64_t n) {
   acc_t w[kTaps];
   for (int m = 0; m < kTaps; ++m) w[m] = weight[m * stride];
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
-    acc_t sum = w[0] * in[i];
-    for (int m = 1; m < kTaps; ++m) sum += w[m] * in[m * shift + i];
-    out[i] = out_t(kAdd ? acc_t(out[i]) + sum : sum);
+    acc_t sum = w[0] * acc_t(in[i]);
+    for (int m = 1; m < kTaps; ++m) sum += w[m] * acc_t(in[m * shift + i]);
+    store(i, sum);
   }
 }
 
-template <int kTaps, bool kAdd, class out_t, class acc_t>
-DFOPS_INLINE void filter_periods(out_t* out, const acc_t* in, int64_t shift, const acc_t* weight, int64_t stride,
+template <int kTaps, class acc_t, class in_t, class Store>
+DFOPS_INLINE void filter_periods(const Store& store, const in_t* in, int64_t shift, const acc_t* weight, int64_t stride,
                                  int64_t period, int64_t n) {
   for (int64_t first = 0; first < n; first += period) {
     const int64_t count = min64(period, n - first);
 #pragma omp simd
     for (int64_t i = 0; i < count; ++i) {
-      acc_t sum = weight[i] * in[first + i];
-      for (int m = 1; m < kTaps; ++m) sum += weight[m * stride + i] * in[first + m * shift + i];
-      out[first + i] = out_t(kAdd ? acc_t(out[first + i]) + sum : sum);
+      acc_t sum = weight[i] * acc_t(in[first + i]);
+      for (int m = 1; m < kTaps; ++m) sum += weight[m * stride + i] * acc_t(in[first + m * shift + i]);
+      store(first + i, sum);
     }
   }
 }
 
-// out[i] = (out[i] if kAdd) + sum_m w[m] in[m * shift + i]
-template <bool kAdd, class out_t, class acc_t>
-DFOPS_CLONES void filter_stretch(out_t* out, const acc_t* in, int64_t shift, Taps<acc_t> w, int64_t taps, int64_t n) {
+// store(i, sum_m w[m] in[m * shift + i]) for i < n
+template <class acc_t, class in_t, class Store>
+DFOPS_INLINE void filter_run(const Store& store, const in_t* in, int64_t shift, Taps<acc_t> w, int64_t taps,
+                             int64_t n) {
   if (w.period > 0) {
-    if (taps == 3) return filter_periods<3, kAdd>(out, in, shift, w.weight, w.stride, w.period, n);
-    if (taps == 2) return filter_periods<2, kAdd>(out, in, shift, w.weight, w.stride, w.period, n);
-    if (taps == 1) return filter_periods<1, kAdd>(out, in, shift, w.weight, w.stride, w.period, n);
+    if (taps == 3) return filter_periods<3>(store, in, shift, w.weight, w.stride, w.period, n);
+    if (taps == 2) return filter_periods<2>(store, in, shift, w.weight, w.stride, w.period, n);
+    if (taps == 1) return filter_periods<1>(store, in, shift, w.weight, w.stride, w.period, n);
   } else {
-    if (taps == 3) return filter_values<3, kAdd>(out, in, shift, w.weight, w.stride, n);
-    if (taps == 2) return filter_values<2, kAdd>(out, in, shift, w.weight, w.stride, n);
-    if (taps == 1) return filter_values<1, kAdd>(out, in, shift, w.weight, w.stride, n);
+    if (taps == 3) return filter_values<3>(store, in, shift, w.weight, w.stride, n);
+    if (taps == 2) return filter_values<2>(store, in, shift, w.weight, w.stride, n);
+    if (taps == 1) return filter_values<1>(store, in, shift, w.weight, w.stride, n);
   }
   constexpr int64_t kLanes = 64;
   const int64_t period = w.period > 0 ? w.period : n;
@@ -109,20 +150,73 @@ DFOPS_CLONES void filter_stretch(out_t* out, const acc_t* in, int64_t shift, Tap
       const int64_t count = min64(kLanes, min64(n, begin + period) - first);
       acc_t sum[kLanes] = {};
       for (int64_t m = 0; m < taps; ++m) {
-        const acc_t* row = in + m * shift + first;
+        const in_t* row = in + m * shift + first;
         const acc_t* weight = w.weight + m * w.stride;
         if (w.period > 0) {
 #pragma omp simd
-          for (int64_t i = 0; i < count; ++i) sum[i] += weight[first - begin + i] * row[i];
+          for (int64_t i = 0; i < count; ++i) sum[i] += weight[first - begin + i] * acc_t(row[i]);
         } else {
 #pragma omp simd
-          for (int64_t i = 0; i < count; ++i) sum[i] += weight[0] * row[i];
+          for (int64_t i = 0; i < count; ++i) sum[i] += weight[0] * acc_t(row[i]);
         }
       }
 #pragma omp simd
-      for (int64_t i = 0; i < count; ++i) out[first + i] = out_t(kAdd ? acc_t(out[first + i]) + sum[i] : sum[i]);
+      for (int64_t i = 0; i < count; ++i) store(first + i, sum[i]);
     }
 }
+
+// out[i] = (out[i] if kAdd) + sum_m w[m] in[m * shift + i]
+template <bool kAdd, class out_t, class acc_t>
+DFOPS_CLONES void filter_stretch(out_t* out, const acc_t* in, int64_t shift, Taps<acc_t> w, int64_t taps, int64_t n) {
+  filter_run(std::conditional_t<kAdd, Add<out_t>, Put<out_t>>{out}, in, shift, w, taps, n);
+}
+
+template <int kCount, class acc_t, class Store, class Row>
+DFOPS_INLINE void sum_of_few_rows(const Store& store, const Row& row, int64_t n) {
+  decltype(row(0)) rows[kCount];
+  for (int k = 0; k < kCount; ++k) rows[k] = row(k);
+#pragma omp simd
+  for (int64_t i = 0; i < n; ++i) {
+    acc_t sum = acc_t(rows[0][i]);
+    for (int k = 1; k < kCount; ++k) sum += acc_t(rows[k][i]);
+    store(i, sum);
+  }
+}
+
+// store(i, sum over k < count of row(k)[i]) for i < n
+template <class acc_t, class Store, class Row>
+DFOPS_INLINE void sum_of_rows(const Store& store, const Row& row, int64_t count, int64_t n) {
+  if (count == 1) return sum_of_few_rows<1, acc_t>(store, row, n);
+  if (count == 2) return sum_of_few_rows<2, acc_t>(store, row, n);
+  if (count == 3) return sum_of_few_rows<3, acc_t>(store, row, n);
+  if (count == 4) return sum_of_few_rows<4, acc_t>(store, row, n);
+  constexpr int64_t kLanes = 64;
+  for (int64_t first = 0; first < n; first += kLanes) {
+    const int64_t number = min64(kLanes, n - first);
+    acc_t sum[kLanes] = {};
+    for (int64_t k = 0; k < count; ++k) {
+      const auto* values = row(k) + first;
+#pragma omp simd
+      for (int64_t i = 0; i < number; ++i) sum[i] += acc_t(values[i]);
+    }
+#pragma omp simd
+    for (int64_t i = 0; i < number; ++i) store(first + i, sum[i]);
+  }
+}
+
+// Rows one after another in memory, and rows anywhere.
+template <class T>
+struct Spaced {
+  const T* first;
+  int64_t stride;
+  DFOPS_INLINE const T* operator()(int64_t k) const { return first + k * stride; }
+};
+
+template <class T>
+struct Listed {
+  const T* const* rows;
+  DFOPS_INLINE const T* operator()(int64_t k) const { return rows[k]; }
+};
 
 // Rows `out_stride` and `in_stride` apart.
 template <bool kAdd, class out_t, class acc_t>
@@ -193,44 +287,32 @@ void correlate_rows(acc_t* sums, int64_t stride, int64_t period, const acc_t* gr
                });
 }
 
+// out[i] = sum over k < count of x[k * stride + i] / divisor
+template <class out_t, class scalar_t>
+DFOPS_CLONES void mean_of_rows(out_t* out, const scalar_t* x, int64_t stride, int64_t count, acc_type<scalar_t> divisor,
+                               int64_t n) {
+  using acc_t = acc_type<scalar_t>;
+  sum_of_rows<acc_t>(Divide<out_t, acc_t>{out, divisor}, Spaced<scalar_t>{x, stride}, count, n);
+}
+
 template <int kScale, class out_t, class scalar_t>
-DFOPS_INLINE void mean_values(out_t* out, const scalar_t* x, int64_t step, int64_t stride, int64_t n) {
+DFOPS_INLINE void mean_values(out_t* out, const scalar_t* x, int64_t n) {
   using acc_t = acc_type<scalar_t>;
 #pragma omp simd
   for (int64_t i = 0; i < n; ++i) {
-    acc_t sum = acc_t(x[i * step]);
-    for (int k = 1; k < kScale; ++k) sum += acc_t(x[i * step + k * stride]);
+    acc_t sum = acc_t(x[i * kScale]);
+    for (int k = 1; k < kScale; ++k) sum += acc_t(x[i * kScale + k]);
     out[i] = out_t(sum / kScale);
   }
 }
 
-// out[i] = mean over k < scale of x[k * stride + i]
-template <class out_t, class scalar_t>
-DFOPS_CLONES void mean_of_rows(out_t* out, const scalar_t* x, int64_t stride, int64_t scale, int64_t n) {
-  using acc_t = acc_type<scalar_t>;
-  if (scale == 1) return mean_values<1>(out, x, 1, stride, n);
-  if (scale == 2) return mean_values<2>(out, x, 1, stride, n);
-  if (scale == 4) return mean_values<4>(out, x, 1, stride, n);
-  constexpr int64_t kLanes = 64;
-  for (int64_t first = 0; first < n; first += kLanes) {
-    const int64_t count = min64(kLanes, n - first);
-    acc_t sum[kLanes] = {};
-    for (int64_t k = 0; k < scale; ++k) {
-#pragma omp simd
-      for (int64_t i = 0; i < count; ++i) sum[i] += acc_t(x[k * stride + first + i]);
-    }
-#pragma omp simd
-    for (int64_t i = 0; i < count; ++i) out[first + i] = out_t(sum[i] / scale);
-  }
-}
-
-// The same along the row: out[i] = mean over k < scale of x[i * scale + k]
+// out[i] = mean over k < scale of x[i * scale + k]
 template <class out_t, class scalar_t>
 DFOPS_CLONES void mean_within_row(out_t* out, const scalar_t* x, int64_t scale, int64_t n) {
   using acc_t = acc_type<scalar_t>;
-  if (scale == 1) return mean_values<1>(out, x, 1, 1, n);
-  if (scale == 2) return mean_values<2>(out, x, 2, 1, n);
-  if (scale == 4) return mean_values<4>(out, x, 4, 1, n);
+  if (scale == 1) return mean_values<1>(out, x, n);
+  if (scale == 2) return mean_values<2>(out, x, n);
+  if (scale == 4) return mean_values<4>(out, x, n);
   for (int64_t i = 0; i < n; ++i) {
     acc_t sum = 0;
 #pragma omp simd reduction(+ : sum)
@@ -243,7 +325,8 @@ template <class out_t, class scalar_t>
 void mean_rows(out_t* out, int64_t out_stride, const scalar_t* x, int64_t stride, int64_t scale, int64_t rows,
                int64_t width) {
   if (out_stride == 1 && stride == 1) return mean_within_row(out, x, scale, rows);
-  for (int64_t j = 0; j < rows; ++j) mean_of_rows(out + j * out_stride, x + j * scale * stride, stride, scale, width);
+  for (int64_t j = 0; j < rows; ++j)
+    mean_of_rows(out + j * out_stride, x + j * scale * stride, stride, scale, acc_type<scalar_t>(scale), width);
 }
 
 // Pooled values of a slab in the type sums are made in: x itself, or what `buffer` is filled with.

@@ -55,73 +55,13 @@ struct Inside {
 };
 
 // out[i] = sum_m w[m] y[m * shift + i] (- x[i] if kMinus)
-template <int kTaps, bool kMinus, class scalar_t>
-DFOPS_INLINE void filter_values(scalar_t* out, const scalar_t* x, const scalar_t* y, int64_t shift,
-                                const acc_type<scalar_t>* weight, int64_t stride, int64_t n) {
-  using acc_t = acc_type<scalar_t>;
-  acc_t w[kTaps];
-  for (int m = 0; m < kTaps; ++m) w[m] = weight[m * stride];
-#pragma omp simd
-  for (int64_t i = 0; i < n; ++i) {
-    acc_t sum = w[0] * acc_t(y[i]);
-    for (int m = 1; m < kTaps; ++m) sum += w[m] * acc_t(y[m * shift + i]);
-    out[i] = scalar_t(kMinus ? sum - acc_t(x[i]) : sum);
-  }
-}
-
-// The same with a weight for every position of a period.
-template <int kTaps, bool kMinus, class scalar_t>
-DFOPS_INLINE void filter_periods(scalar_t* out, const scalar_t* x, const scalar_t* y, int64_t shift,
-                                 const acc_type<scalar_t>* weight, int64_t stride, int64_t period, int64_t n) {
-  using acc_t = acc_type<scalar_t>;
-  for (int64_t first = 0; first < n; first += period) {
-    const int64_t count = min64(period, n - first);
-#pragma omp simd
-    for (int64_t i = first; i < first + count; ++i) {
-      acc_t sum = weight[i - first] * acc_t(y[i]);
-      for (int m = 1; m < kTaps; ++m) sum += weight[m * stride + i - first] * acc_t(y[m * shift + i]);
-      out[i] = scalar_t(kMinus ? sum - acc_t(x[i]) : sum);
-    }
-  }
-}
-
-template <bool kMinus, class scalar_t>
-DFOPS_INLINE void filter_any(scalar_t* out, const scalar_t* x, const scalar_t* y, int64_t shift,
-                             Taps<acc_type<scalar_t>> w, int64_t taps, int64_t n) {
-  using acc_t = acc_type<scalar_t>;
-  constexpr int64_t kLanes = 64;
-  const int64_t period = w.period > 0 ? w.period : n;
-  for (int64_t begin = 0; begin < n; begin += period)
-    for (int64_t first = begin; first < min64(n, begin + period); first += kLanes) {
-      const int64_t count = min64(kLanes, min64(n, begin + period) - first);
-      acc_t sum[kLanes] = {};
-      for (int64_t m = 0; m < taps; ++m) {
-        const scalar_t* row = y + m * shift + first;
-        const acc_t* weight = w.weight + m * w.stride;
-        if (w.period > 0) {
-#pragma omp simd
-          for (int64_t i = 0; i < count; ++i) sum[i] += weight[first - begin + i] * acc_t(row[i]);
-        } else {
-#pragma omp simd
-          for (int64_t i = 0; i < count; ++i) sum[i] += weight[0] * acc_t(row[i]);
-        }
-      }
-#pragma omp simd
-      for (int64_t i = 0; i < count; ++i) out[first + i] = scalar_t(kMinus ? sum[i] - acc_t(x[first + i]) : sum[i]);
-    }
-}
-
 template <bool kMinus, class scalar_t>
 DFOPS_INLINE void filter_run(scalar_t* out, const scalar_t* x, const scalar_t* y, int64_t shift,
                              Taps<acc_type<scalar_t>> w, int64_t taps, int64_t n) {
-  if (w.period > 0) {
-    if (taps == 3) return filter_periods<3, kMinus>(out, x, y, shift, w.weight, w.stride, w.period, n);
-    if (taps == 2) return filter_periods<2, kMinus>(out, x, y, shift, w.weight, w.stride, w.period, n);
-  } else {
-    if (taps == 3) return filter_values<3, kMinus>(out, x, y, shift, w.weight, w.stride, n);
-    if (taps == 2) return filter_values<2, kMinus>(out, x, y, shift, w.weight, w.stride, n);
-  }
-  filter_any<kMinus>(out, x, y, shift, w, taps, n);
+  if constexpr (kMinus)
+    dfops::filter_run(Subtract<scalar_t>{out, x}, y, shift, w, taps, n);
+  else
+    dfops::filter_run(Put<scalar_t>{out}, y, shift, w, taps, n);
 }
 
 // The same for two taps at n places `step` apart, without the cost of starting a vector loop for each.

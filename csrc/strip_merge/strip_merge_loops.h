@@ -4,61 +4,17 @@
 
 #include <vector>
 
+#include "common/filter_loops.h"
 #include "strip_merge/strip_merge.h"
 
 namespace dfops::merge {
 
 // out[i] = sum over the rows / divisor
 template <class scalar_t>
-DFOPS_CLONES void mean_of_rows(scalar_t* out, const scalar_t* const* rows, int64_t count, acc_type<scalar_t> divisor,
-                               int64_t n) {
+DFOPS_CLONES void mean_of_parts(scalar_t* out, const scalar_t* const* rows, int64_t count, acc_type<scalar_t> divisor,
+                                int64_t n) {
   using acc_t = acc_type<scalar_t>;
-  if (count == 3) {
-    const scalar_t *a = rows[0], *b = rows[1], *c = rows[2];
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = scalar_t((acc_t(a[i]) + acc_t(b[i]) + acc_t(c[i])) / divisor);
-    return;
-  }
-  constexpr int64_t kLanes = 64;
-  for (int64_t first = 0; first < n; first += kLanes) {
-    const int64_t number = min64(kLanes, n - first);
-    acc_t sum[kLanes] = {};
-    for (int64_t r = 0; r < count; ++r) {
-      const scalar_t* row = rows[r] + first;
-#pragma omp simd
-      for (int64_t i = 0; i < number; ++i) sum[i] += acc_t(row[i]);
-    }
-#pragma omp simd
-    for (int64_t i = 0; i < number; ++i) out[first + i] = scalar_t(sum[i] / divisor);
-  }
-}
-
-// out[i] = sum over k < count of rows[k * stride + i] / divisor
-template <class scalar_t>
-DFOPS_CLONES void mean_of_neighbours(scalar_t* out, const scalar_t* rows, int64_t stride, int64_t count,
-                                     acc_type<scalar_t> divisor, int64_t n) {
-  using acc_t = acc_type<scalar_t>;
-  if (count == 1) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = scalar_t(acc_t(rows[i]) / divisor);
-    return;
-  }
-  if (count == 2) {
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = scalar_t((acc_t(rows[i]) + acc_t(rows[stride + i])) / divisor);
-    return;
-  }
-  constexpr int64_t kLanes = 64;
-  for (int64_t first = 0; first < n; first += kLanes) {
-    const int64_t number = min64(kLanes, n - first);
-    acc_t sum[kLanes] = {};
-    for (int64_t k = 0; k < count; ++k) {
-#pragma omp simd
-      for (int64_t i = 0; i < number; ++i) sum[i] += acc_t(rows[k * stride + first + i]);
-    }
-#pragma omp simd
-    for (int64_t i = 0; i < number; ++i) out[first + i] = scalar_t(sum[i] / divisor);
-  }
+  sum_of_rows<acc_t>(Divide<scalar_t, acc_t>{out, divisor}, Listed<scalar_t>{rows}, count, n);
 }
 
 // One row along the axis itself; `source` holds the position each output reads in each part.
@@ -97,7 +53,7 @@ void forward_range(scalar_t* out, const Parts<const scalar_t>& parts, const Stri
       for (int64_t i = 0; i < size; ++i) {
         for (int p = 0; p < parts.count; ++p)
           rows[p] = parts.part[p].data + (outer * parts.part[p].length + source[p * size + i]) * inner + first;
-        mean_of_rows(out + (outer * size + i) * inner + first, rows, parts.count, acc_t(parts.count), width);
+        mean_of_parts(out + (outer * size + i) * inner + first, rows, parts.count, acc_t(parts.count), width);
       }
     }
     position += width;
@@ -122,7 +78,7 @@ void backward_range(const Parts<scalar_t>& grads, const scalar_t* grad, const St
           for (int64_t i = from; i < until; ++i) sum += acc_t(g[i]);
           to[j] = scalar_t(sum / acc_t(grads.count));
         } else {
-          mean_of_neighbours(to + j * inner, g + from * inner, inner, until - from, acc_t(grads.count), width);
+          mean_of_rows(to + j * inner, g + from * inner, inner, until - from, acc_t(grads.count), width);
         }
       }
     }

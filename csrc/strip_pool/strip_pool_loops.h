@@ -45,24 +45,7 @@ void forward_range(scalar_t* const* out, const scalar_t* x, const acc_type<scala
 // out[i] = sum over the rows
 template <class scalar_t, class acc_t>
 DFOPS_CLONES void add_rows(scalar_t* out, const acc_t* const* rows, int64_t count, int64_t n) {
-  if (count == 3) {
-    const acc_t *a = rows[0], *b = rows[1], *c = rows[2];
-#pragma omp simd
-    for (int64_t i = 0; i < n; ++i) out[i] = scalar_t(a[i] + b[i] + c[i]);
-    return;
-  }
-  constexpr int64_t kLanes = 64;
-  for (int64_t first = 0; first < n; first += kLanes) {
-    const int64_t number = min64(kLanes, n - first);
-    acc_t sum[kLanes] = {};
-    for (int64_t r = 0; r < count; ++r) {
-      const acc_t* row = rows[r] + first;
-#pragma omp simd
-      for (int64_t i = 0; i < number; ++i) sum[i] += row[i];
-    }
-#pragma omp simd
-    for (int64_t i = 0; i < number; ++i) out[first + i] = scalar_t(sum[i]);
-  }
+  sum_of_rows<acc_t>(Put<scalar_t>{out}, Listed<acc_t>{rows}, count, n);
 }
 
 // out[i * scale + k] += in[i]
