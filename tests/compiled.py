@@ -40,7 +40,7 @@ def objects(sources: Sequence[Path], folders: Sequence[Path], flags: Sequence[st
         if not target.exists():
             target.parent.mkdir(parents=True, exist_ok=True)
             part = target.with_suffix(f".{os.getpid()}")
-            subprocess.run([*command, "-o", str(part)], check=True)
+            run([*command, "-o", str(part)])
             part.rename(target)
         return target
 
@@ -55,9 +55,14 @@ def extension(name: str, parts: Sequence[Path], flags: Sequence[str] = ()) -> Pa
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(f".{os.getpid()}")
-        subprocess.run([*command, "-o", str(part)], check=True)
+        run([*command, "-o", str(part)])
         part.rename(target)
     return target
+
+
+def run(command: Sequence[str]) -> None:
+    # what is preloaded is for the tests; a compiler would only be slower with it
+    subprocess.run(command, check=True, env={key: value for key, value in os.environ.items() if key != "LD_PRELOAD"})
 
 
 def state_of(command: Sequence[str], files: Sequence[Path] = ()) -> str:
