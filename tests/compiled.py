@@ -37,12 +37,7 @@ def objects(sources: Sequence[Path], folders: Sequence[Path], flags: Sequence[st
     def compile_one(source: Path) -> Path:
         command = [*COMPILER, *flags, *includes, "-x", "c++", "-c", str(source)]
         target = ROOT / "build" / "objects" / state_of(command, [source, *headers]) / f"{source.stem}.o"
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            part = target.with_suffix(f".{os.getpid()}")
-            run([*command, "-o", str(part)])
-            part.rename(target)
-        return target
+        return made(target, command)
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         return list(pool.map(compile_one, sources))
@@ -52,17 +47,19 @@ def extension(name: str, parts: Sequence[Path], flags: Sequence[str] = ()) -> Pa
     """Link objects to the extension module `name`."""
     command = [*COMPILER, "-shared", *map(str, parts), *flags]
     target = ROOT / "build" / "extensions" / state_of(command) / f"{name}{sysconfig.get_config_var('EXT_SUFFIX')}"
+    return made(target, command)
+
+
+def made(target: Path, command: Sequence[str]) -> Path:
+    """`target`, which the command of a compiler writes if it is not there; whole or not at all."""
     if not target.exists():
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_suffix(f".{os.getpid()}")
-        run([*command, "-o", str(part)])
+        # what is preloaded is for the tests; a compiler would only be slower with it
+        env = {key: value for key, value in os.environ.items() if key != "LD_PRELOAD"}
+        subprocess.run([*command, "-o", str(part)], check=True, env=env)
         part.rename(target)
     return target
-
-
-def run(command: Sequence[str]) -> None:
-    # what is preloaded is for the tests; a compiler would only be slower with it
-    subprocess.run(command, check=True, env={key: value for key, value in os.environ.items() if key != "LD_PRELOAD"})
 
 
 def state_of(command: Sequence[str], files: Sequence[Path] = ()) -> str:
