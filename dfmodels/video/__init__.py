@@ -2,7 +2,7 @@
 
 from dfmodels.video.alignment import align_face
 from dfmodels.video.clips import Clip, NoFaceError, clip_frames, folder_clip_frames, read_clips
-from dfmodels.video.decode import Frame, VideoError, count_frames, read_frames
+from dfmodels.video.decode import Frame, VideoError, VideoInfo, count_frames, iter_frames, read_frames, video_info
 from dfmodels.video.faces import BoxesFile, FaceDetector, Haar, WholeFrame, YuNet, crop_box, face_detector
 from dfmodels.video.sampling import candidate_frames, eval_frames, even_frames, train_frames
 
@@ -14,6 +14,7 @@ __all__ = [
     "Haar",
     "NoFaceError",
     "VideoError",
+    "VideoInfo",
     "WholeFrame",
     "YuNet",
     "align_face",
@@ -25,7 +26,9 @@ __all__ = [
     "even_frames",
     "face_detector",
     "folder_clip_frames",
+    "iter_frames",
     "read_clips",
     "read_frames",
     "train_frames",
+    "video_info",
 ]

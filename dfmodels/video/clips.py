@@ -166,7 +166,7 @@ def read_clips(
         crop: "square", the crop of `crop_box`, or "aligned", that of `align_face` with the margin as its scale; frames
             without landmarks get the square one, and frames taken whole stay as they are.
         select: "largest", "central" (nearest to the centre of the frame) or "confident" (highest score).
-        progress: called after each frame with the number of frames handled so far.
+        progress: called after each frame read with the number of frames up to it, the ones passed over included.
 
     Yields:
         Clips in order of time.
@@ -216,7 +216,6 @@ class Assembler:
         next_starts = [*(clip[0] for clip in plan[1:]), plan[-1][-1] + 1]
         found = False
         with closing(iter_frames(self.path, wanted)) as frames:
-            handled = 0
             held: list[Frame] = []
             for numbers, next_start in zip(plan, next_starts, strict=True):
                 while not held or held[-1].index < numbers[-1]:
@@ -224,11 +223,9 @@ class Assembler:
                         frame = next(frames)
                     except StopIteration:
                         break
-                    handled += 1
                     if progress is not None:
-                        progress(handled)
-                    if frame is not None:
-                        held.append(frame)
+                        progress(frame.index + 1)
+                    held.append(frame)
                     del frame  # the name would keep a frame alive while the next clip is read
                 ended = not held or held[-1].index < numbers[-1]
                 # A decoder may give fewer frames than the file has packets: what is there counts as the whole video.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Container, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfmodels.optional import require
-from dfmodels.video.frame import Frame, VideoError
+from dfmodels.video.frame import Frame, VideoError, VideoInfo
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -36,6 +36,7 @@ NO_INDEX = "the video is cut off, its index (moov) is missing; copy or download 
 # Brands of pictures in HEIF files. A phone stores a picture as tiles, and ffmpeg would show one of them.
 PICTURES = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif"})
 IDENTITY = (1, 0, 0, 1)
+DEFAULT_RATE = 25  # frames per second of a stream that does not tell its own
 
 
 @dataclass
@@ -195,22 +196,25 @@ def matroska_size(head: bytes) -> int | None:
     return sum(second) if second else None
 
 
-def iter_video(path: Path, wanted: Container[int] | None) -> Generator[Frame | None, None, None]:
-    """Frames of a video, None for the ones that are not wanted, which are decoded but not converted to RGB."""
+def iter_video(path: Path, wanted: Collection[int] | None) -> Generator[Frame, None, None]:
+    """The wanted frames of a video, None for all; the others are decoded but not converted to RGB."""
+    last = None if wanted is None else max(wanted, default=-1)
     with open_video(path) as video:
         from av.video.reformatter import VideoReformatter
 
         convert = VideoReformatter()
         start = (video.container.start_time or 0) / 1e6
-        rate = float(video.stream.average_rate or 25)
+        rate = float(video.stream.average_rate or DEFAULT_RATE)
         time = 0.0
         for index, raw in enumerate(iter_decoded(video)):
             if raw.pts is not None and video.stream.time_base is not None:
                 time = max(0.0, float(raw.pts * video.stream.time_base) - start)
             elif index:  # a stream without time stamps goes on at its mean rate
                 time += 1 / rate
-            skipped = wanted is not None and index not in wanted
-            yield None if skipped else Frame(index, time, to_rgb(video, raw, convert))
+            if wanted is None or index in wanted:
+                yield Frame(index, time, to_rgb(video, raw, convert))
+            if last is not None and index >= last:
+                return
 
 
 def iter_decoded(video: VideoFile) -> Generator[VideoFrame, None, None]:
@@ -287,8 +291,8 @@ def drain(video: VideoFile) -> list[VideoFrame]:
         return []
 
 
-def count_packets(video: VideoFile) -> int:
-    """Number of frames by the packets of the stream, without decoding one.
+def survey_packets(video: VideoFile) -> VideoInfo:
+    """Number and rate of the frames by the packets of the stream, without decoding one.
 
     Raises:
         VideoError: the video is cut off.
@@ -298,25 +302,32 @@ def count_packets(video: VideoFile) -> int:
     if video.present is not None and video.promised is not None:
         if video.present < video.promised:
             raise video.broken("cut off", video.present)
-        return _some_frames(video, video.present)
-    count, end = 0, 0
+        return _info(video, [None] * video.present)
+    stamps: list[int | None] = []
+    end = 0
     try:
         for packet in video.container.demux(video.stream):
             if ends_early(video, packet):
-                raise video.broken("cut off", count)
-            count += shows_frame(video, packet)
+                raise video.broken("cut off", len(stamps))
+            if shows_frame(video, packet):
+                stamps.append(packet.pts)
             end = max(end, packet_end(packet))
     except (FFmpegError, OSError, IndexError) as error:
-        raise video.broken("cut off", count) from error
+        raise video.broken("cut off", len(stamps)) from error
     if falls_short(video, end):
-        raise video.broken("cut off", count)
-    return _some_frames(video, count)
+        raise video.broken("cut off", len(stamps))
+    return _info(video, stamps)
 
 
-def _some_frames(video: VideoFile, count: int) -> int:
-    if count == 0:
+def _info(video: VideoFile, stamps: list[int | None]) -> VideoInfo:
+    if not stamps:
         raise VideoError(f"{video.path}: the video stream holds no frames")
-    return count
+    known = [stamp for stamp in stamps if stamp is not None]
+    base, rate = video.stream.time_base, float(video.stream.average_rate or DEFAULT_RATE)
+    # The clock of a broadcast jumps and starts anew.
+    if len(known) == len(stamps) and base and video.format not in BROADCAST and (span := max(known) - min(known)):
+        rate = (len(stamps) - 1) / float(span * base)
+    return VideoInfo(len(stamps), rate)
 
 
 def shows_frame(video: VideoFile, packet: Packet[VideoStream]) -> bool:

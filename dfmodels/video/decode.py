@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Container, Generator, Iterator
+from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 
-from dfmodels.video.container import count_packets, iter_video, open_video
-from dfmodels.video.frame import Frame, VideoError
-from dfmodels.video.images import IMAGE_SUFFIXES, image_files, iter_images
+from dfmodels.video.container import iter_video, open_video, survey_packets
+from dfmodels.video.frame import Frame, VideoError, VideoInfo
+from dfmodels.video.images import IMAGE_RATE, IMAGE_SUFFIXES, image_files, iter_images
 
-__all__ = ["Frame", "VideoError", "count_frames", "read_frames"]
+__all__ = ["Frame", "VideoError", "VideoInfo", "count_frames", "iter_frames", "read_frames", "video_info"]
 
 
 def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
@@ -33,19 +33,39 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
             off, with the number of frames that could be read.
         ImportError: PyAV, for images OpenCV, is not installed.
     """
-    return (frame for frame in iter_frames(Path(path)) if frame is not None)
+    return iter_frames(path)
 
 
-def iter_frames(path: Path, wanted: Container[int] | None = None) -> Generator[Frame | None, None, None]:
-    """Like `read_frames`, with None in the place of the frames that are not wanted, which saves converting them."""
+def iter_frames(path: str | os.PathLike[str], wanted: Collection[int] | None = None) -> Generator[Frame, None, None]:
+    """Read the wanted frames of a video, each the one that `read_frames` yields under this number.
+
+    Reading ends with the last wanted frame.
+
+    Args:
+        path: as for `read_frames`.
+        wanted: frame numbers in any order, None for all; numbers beyond the end of the video yield nothing.
+
+    Yields:
+        The wanted frames in order of presentation, as `read_frames` does.
+
+    Raises:
+        VideoError, ImportError: as `read_frames`, for what lies before the last wanted frame.
+    """
+    path = Path(path)
     return iter_images(path, wanted) if is_images(path) else iter_video(path, wanted)
 
 
 def count_frames(path: str | os.PathLike[str]) -> int:
-    """Number of frames of a video without decoding it, of images in a folder.
+    """Number of frames of a video without decoding it, of images in a folder: `video_info(path).num_frames`."""
+    return video_info(path).num_frames
 
-    Read from the sample table of mp4 and mov files, counted in the packets of any other. A decoder may return fewer
-    frames than there are packets where a video is damaged.
+
+def video_info(path: str | os.PathLike[str]) -> VideoInfo:
+    """Number of frames of a video, its frame rate and duration, without decoding it.
+
+    Both are read from the sample table of mp4 and mov files, for any other counted in the packets and taken from the
+    time stamps of the first frame and the last, or from the header where there are none. A folder of images has rate
+    25. A decoder may return fewer frames than there are packets where a video is damaged.
 
     Args:
         path: as for `read_frames`.
@@ -56,9 +76,9 @@ def count_frames(path: str | os.PathLike[str]) -> int:
     """
     path = Path(path)
     if is_images(path):
-        return len(image_files(path))
+        return VideoInfo(len(image_files(path)), IMAGE_RATE)
     with open_video(path) as video:
-        return count_packets(video)
+        return survey_packets(video)
 
 
 def is_images(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""One frame of a video, and the error every reader of videos raises."""
+"""One frame of a video, what is known of the whole, and the error every reader of videos raises."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Frame", "VideoError"]
+__all__ = ["Frame", "VideoError", "VideoInfo"]
 
 
 class VideoError(ValueError):
@@ -22,8 +22,28 @@ class Frame:
         index: number of the frame in order of presentation, the first is 0.
         time: presentation time in seconds from the start of the video.
         image: pixels (H, W, 3), uint8 RGB, 0 to 255.
+        damaged: whether the decoder met damaged data in this frame, or in one that it is predicted from.
     """
 
     index: int
     time: float
     image: NDArray[np.uint8]
+    damaged: bool = False
+
+
+@dataclass(frozen=True)
+class VideoInfo:
+    """What a video holds, known without decoding it.
+
+    Attributes:
+        num_frames: number of frames, at least 1.
+        rate: mean number of frames per second, above 0.
+        duration: num_frames / rate, seconds from the start of the first frame to the end of the last.
+    """
+
+    num_frames: int
+    rate: float
+
+    @property
+    def duration(self) -> float:
+        return self.num_frames / self.rate

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container, Generator
+from collections.abc import Collection, Generator
 from pathlib import Path
 
 import numpy as np
@@ -56,12 +56,10 @@ def natural_key(name: str) -> tuple[list[tuple[int, str]], str]:
     return [(int(part), "") if i % 2 else (0, part) for i, part in enumerate(parts)], name
 
 
-def iter_images(path: Path, wanted: Container[int] | None) -> Generator[Frame | None, None, None]:
-    """Frames of a folder, None for the ones that are not wanted; the time of frame i is i / IMAGE_RATE seconds."""
+def iter_images(path: Path, wanted: Collection[int] | None) -> Generator[Frame, None, None]:
+    """The wanted frames of a folder, None for all; the time of frame i is i / IMAGE_RATE seconds."""
     for index, file in enumerate(image_files(path)):
-        if wanted is not None and index not in wanted:
-            yield None
-        else:
+        if wanted is None or index in wanted:
             yield Frame(index, index / IMAGE_RATE, read_image(file))
 
 

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dfmodels.video import VideoError, count_frames, decode, read_frames
+from dfmodels.video import VideoError, count_frames, iter_frames, read_frames, video_info
 from dfmodels.video.container import VideoFile, iter_decoded, matroska_size
 from dfmodels.video.images import natural_key
 from tests.video.videos import STEP, av, corners, cut, noise, packets, ramp, turn, write_image, write_sound, write_video
@@ -174,9 +174,38 @@ def test_cover_picture_is_no_video(tmp_path: Path) -> None:
 
 def test_frames_between_wanted_ones_are_passed_over(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 8)
-    got = list(decode.iter_frames(path, {2, 5}))
-    assert [None if frame is None else frame.index for frame in got] == [None, None, 2, None, None, 5, None, None]
-    assert [round(f.image.mean() / STEP) for f in got if f] == [2, 5]
+    got = list(iter_frames(path, [5, 2, 99, 5]))
+    assert [frame.index for frame in got] == [2, 5]
+    assert [round(frame.image.mean() / STEP) for frame in got] == [2, 5]
+    assert list(iter_frames(path, [])) == []
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    for index in range(4):
+        write_image(folder / f"{index}.png", np.full((4, 4), index, np.uint8))
+    assert [(frame.index, frame.time, frame.image.max()) for frame in iter_frames(folder, {3, 1})] == [
+        (1, 0.04, 1),
+        (3, 0.12, 3),
+    ]
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.avi", "a.ts"])
+def test_rate_and_duration(tmp_path: Path, name: str) -> None:
+    info = video_info(write_video(tmp_path / name, 50, codec="mpeg4", sound=True))
+    assert info.num_frames == 50
+    assert info.rate == pytest.approx(25, rel=1e-3)
+    assert info.duration == pytest.approx(2, rel=1e-3)
+    one = video_info(write_video(tmp_path / f"one_{name}", 1, codec="mpeg4"))
+    assert (one.num_frames, one.rate, one.duration) == (1, 25, 0.04)
+
+
+def test_rate_of_variable_frames_and_of_images(tmp_path: Path) -> None:
+    for name in ("a.mp4", "a.mkv"):
+        info = video_info(write_video(tmp_path / name, 5, pts=[0, 1, 2, 10, 40], codec="mpeg4"))
+        assert 4 / 1.6 <= info.rate <= 5 / 1.6
+        assert info.duration == pytest.approx(5 / info.rate)
+    write_image(tmp_path / "1.png", np.zeros((4, 4), np.uint8))
+    info = video_info(tmp_path)
+    assert (info.num_frames, info.rate, info.duration) == (1, 25, 0.04)
 
 
 def test_reading_is_streaming(tmp_path: Path) -> None:
