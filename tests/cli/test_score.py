@@ -83,7 +83,7 @@ def test_every_kind_of_file_gets_a_row(capsys, weights, tmp_path):
 
 def test_a_video_without_faces_says_so(capsys, weights, tmp_path):
     video = write_video(tmp_path / "grey.mp4", 9, ramp((64, 64)))
-    status, out, _ = score(capsys, video, "--weights", weights)
+    status, out, _ = score(capsys, video, "--weights", weights, "--faces", "haar")
     assert status == 1
     assert "failed" in out
     assert "haar finds no face" in out

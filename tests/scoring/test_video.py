@@ -186,7 +186,7 @@ def test_frames_are_computed_eight_at_a_time(video):
     for wrong in (0, "2", 1.5):
         with pytest.raises(ValueError, match=f"batch_size must be a whole number of at least 1, got {wrong!r}"):
             score_video(FrameLevel(), video, faces="none", batch_size=wrong)
-    with pytest.raises(TypeError, match="faces must be a string such as 'haar', or a face detector, got int"):
+    with pytest.raises(TypeError, match="faces must be a string such as 'auto', or a face detector, got int"):
         score_video(FrameLevel(), video, faces=3)
 
 

