@@ -1,12 +1,13 @@
-"""Clips of face crops out of a video."""
+"""Clips of the faces of a video."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,21 +16,27 @@ from dfmodels.detector import CROPS, SAMPLINGS
 from dfmodels.options import check_choice
 from dfmodels.video.alignment import align_face, can_align
 from dfmodels.video.decode import count_frames, iter_frames
-from dfmodels.video.faces import FaceDetector, check_margin, crop_square, face_detector, opencv
+from dfmodels.video.faces import FaceDetector, check_margin, crop_square, face_detector, opencv, reduced
 from dfmodels.video.frame import Frame, VideoError
+from dfmodels.video.people import SELECT, Person, Survey, choose, survey_people
 from dfmodels.video.sampling import SPAN, check_count, eval_frames, even_frames
-from dfmodels.video.tracking import SELECT, Boxes, choose_apart, choose_faces, follow
+from dfmodels.video.tracking import Boxes, follow, square_of
 
-__all__ = ["Clip", "NoFaceError", "clip_frames", "folder_clip_frames", "read_clips"]
+__all__ = ["Clip", "LeftOut", "NoFaceError", "clip_frames", "folder_clip_frames", "read_clips", "read_people"]
+
+PICTURE_SIDE = 640  # pixels of the longer side of the picture of a clip
+WHOLE_FRAME = 1  # track of frames that are crops already
+
+T = TypeVar("T")
 
 
 class NoFaceError(VideoError):
-    """A video in which the detector finds no face in any clip."""
+    """A video in which no clip shows a face."""
 
 
 @dataclass(frozen=True, eq=False)
 class Clip:
-    """Face crops of the frames of one clip.
+    """Face crops of one person in the frames of one clip.
 
     Attributes:
         frames: crops resized to one size (T, H, W, 3), uint8 RGB, 0 to 255.
@@ -37,12 +44,18 @@ class Clip:
         times: presentation times in seconds (T).
         boxes: the crops in pixels of the video (T, 4) int64: x0, y0, x1, y1, end exclusive; for an aligned one the
             square crop of the same face.
+        track: number of the person; 1 where the frames are crops already.
+        picture: the whole middle frame, T // 2, its longer side reduced to 640 pixels at most, (h, w, 3) uint8 RGB.
+        picture_box: the crop of that frame in pixels of the picture: x0, y0, x1, y1.
     """
 
     frames: NDArray[np.uint8]
     indices: tuple[int, ...]
     times: tuple[float, ...]
     boxes: NDArray[np.int64]
+    track: int
+    picture: NDArray[np.uint8]
+    picture_box: tuple[float, float, float, float]
 
     @property
     def start(self) -> float:
@@ -53,6 +66,23 @@ class Clip:
     def end(self) -> float:
         """Time of the last frame in seconds."""
         return self.times[-1]
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A clip that is not given, and why.
+
+    Attributes:
+        start, end: times of its first and last frame in seconds.
+        reason: "damaged", a frame of it is damaged; "no_face", none of its frames shows a face; "gap", others are seen
+            and the person is not, or is lost in between; "short", the person comes or goes within it.
+        track: number of the person; None where the reason is that of everybody, "damaged" or "no_face".
+    """
+
+    start: float
+    end: float
+    reason: str
+    track: int | None
 
 
 def clip_frames(
@@ -147,13 +177,11 @@ def read_clips(
     crop: str = "square",
     progress: Callable[[int], object] | None = None,
 ) -> Iterator[Clip]:
-    """Read the clips of `clip_frames` out of a video, cropped to one face each.
+    """Read the clips of `clip_frames` out of a video, cropped to the face of one person.
 
-    The video is streamed once, up to the last frame needed; one clip of frames is in memory. The face of a clip of
-    consecutive frames is chosen by `select`, followed by overlap, and its box smoothed over time (`tracking.follow`);
-    frames without a detection take the interpolated or nearest box of their clip. Spread and even frames are too far
-    apart to follow a face: `select` chooses in each, and frames without a detection take the nearest box of their clip.
-    A clip without any detection is left out, so of single frames every one without a face.
+    Where faces are searched for, the video is read twice: once to tell the people in it apart (`survey_people`) and
+    once for the clips of the person chosen (`read_people`), with one clip of frames in memory. A clip that does not
+    show the person in all its frames is left out.
 
     Args:
         path: a video or a folder of images, as for `read_frames`.
@@ -162,11 +190,9 @@ def read_clips(
         faces: a detector or its specification for `face_detector`; None is "none", the frames are crops already and
             taken whole.
         num_clips, sampling: as for `clip_frames`.
-        margin: side of the crop in sides of the face, see `crop_box`; not used where frames are taken whole.
-        crop: "square", the crop of `crop_box`, or "aligned", that of `align_face` with the margin as its scale; frames
-            without landmarks get the square one, and frames taken whole stay as they are.
-        select: "largest", "central" (nearest to the centre of the frame) or "confident" (highest score).
-        progress: called after each frame read with the number of frames up to it, the ones passed over included.
+        margin, crop: as for `read_people`.
+        select: whose clips, as for `choose`.
+        progress: called after each frame read with their number so far.
 
     Yields:
         Clips in order of time.
@@ -178,113 +204,284 @@ def read_clips(
         ImportError: PyAV or OpenCV is not installed.
     """
     check_count("num_frames", num_frames)
+    if num_clips is not None:
+        check_count("num_clips", num_clips)
+    height_and_width(size, crop)
+    check_margin(margin)
+    check_choice("select", select, SELECT)
+    check_choice("sampling", sampling, SAMPLINGS)
+    if not isinstance(faces, str | None) and not callable(getattr(faces, "detect", None)):
+        raise TypeError(f"faces must be a string such as 'auto', or a face detector, got {type(faces).__name__}")
+    detector = face_detector("none" if faces is None else faces) if isinstance(faces, str | None) else faces
+    return clips_of_one(
+        Path(path), detector, num_frames, num_clips, select, progress, size, margin=margin, sampling=sampling, crop=crop
+    )
+
+
+def clips_of_one(
+    path: Path,
+    detector: FaceDetector,
+    num_frames: int,
+    num_clips: int | None,
+    select: str,
+    progress: Callable[[int], object] | None,
+    size: int | tuple[int, int],
+    *,
+    margin: float,
+    sampling: str,
+    crop: str,
+) -> Iterator[Clip]:
+    plan = clip_frames(count_frames(path), num_frames, num_clips, sampling)
+    survey, tracks, searched = None, (WHOLE_FRAME,), 0
+    if not getattr(detector, "whole_frame", False):
+        survey = survey_people(path, detector, plan, landmarks=crop == "aligned", progress=progress)
+        if not survey.people:
+            raise no_face(path, detector)
+        tracks, searched = (choose(survey, select).track,), len(survey.frames)
+    left_out: list[LeftOut] = []
+    given = False
+    for clip in read_people(
+        path,
+        plan,
+        survey,
+        tracks,
+        size=size,
+        margin=margin,
+        sampling=sampling,
+        crop=crop,
+        progress=None if progress is None else lambda handled: progress(searched + handled),
+    ):
+        if isinstance(clip, LeftOut):
+            left_out.append(clip)
+        else:
+            given = True
+            yield clip
+        del clip
+    if not given:
+        if all(clip.reason == "damaged" for clip in left_out):
+            raise VideoError(f"{path}: every clip of the video has damaged frames; copy or download the file again")
+        raise no_face(path, detector)
+
+
+def no_face(path: Path, detector: FaceDetector) -> NoFaceError:
+    return NoFaceError(
+        f"{path}: {detector.name} finds no face that stays in view through a clip; try another face detector, or "
+        "`none` if the frames are face crops already"
+    )
+
+
+def read_people(
+    path: str | os.PathLike[str],
+    plan: Sequence[Sequence[int]],
+    survey: Survey | None,
+    tracks: Sequence[int] = (1,),
+    *,
+    size: int | tuple[int, int],
+    margin: float = 1.3,
+    sampling: str = "consecutive",
+    crop: str = "square",
+    progress: Callable[[int], object] | None = None,
+) -> Iterator[Clip | LeftOut]:
+    """Read the clips of some people of a video, cropped to their faces.
+
+    Each frame is decoded once and one clip of frames is in memory. In clips of consecutive frames the box is smoothed
+    over time (`tracking.follow`), in others, whose frames lie too far apart, it is taken as it is.
+
+    Args:
+        path: a video or a folder of images, as for `read_frames`.
+        plan: numbers of the frames of every clip, as of `clip_frames`, for which `survey` was made.
+        survey: who is seen where, of `survey_people`; None where the frames are crops already and taken whole.
+        tracks: numbers of the people asked for.
+        size: height and width of the crops in pixels, or one number for both; plain bilinear resize.
+        margin: side of the crop in sides of the face, see `crop_box`; not used where frames are taken whole.
+        sampling: how `plan` was made.
+        crop: "square", the crop of `crop_box`, or "aligned", that of `align_face` with the margin as its scale; frames
+            without landmarks get the square one, and frames taken whole stay as they are.
+        progress: called after each frame read with their number so far.
+
+    Yields:
+        In order of time, for every clip and of that for every person, in the order of `tracks`, a `Clip`, or why it is
+        left out.
+
+    Raises:
+        ValueError: an argument other than the ones above; raised by the call.
+        VideoError: nothing to read at `path`, or a video that is cut off.
+        ImportError: PyAV or OpenCV is not installed.
+    """
+    known = (WHOLE_FRAME,) if survey is None else tuple(person.track for person in survey.people)
+    if not set(tracks) <= set(known):
+        raise ValueError(f"tracks must be among {', '.join(map(str, known)) or 'none'}, got {list(tracks)}")
+    check_margin(margin)
+    check_choice("sampling", sampling, SAMPLINGS)
+    size = height_and_width(size, crop)
+    cutter = Cutter(size, margin, sampling == "consecutive", crop == "aligned")
+    if survey is None:
+        return whole_clips(Path(path), plan, cutter, progress)
+    people = [person for track in tracks for person in survey.people if person.track == track]
+    return clips_of_people(Path(path), plan, survey, people, cutter, progress)
+
+
+def height_and_width(size: int | tuple[int, int], crop: str) -> tuple[int, int]:
+    check_choice("crop", crop, CROPS)
     if not isinstance(size, int) and len(size) != 2:
         raise ValueError(f"size must be one number or (height, width), got {size}")
     height, width = (size, size) if isinstance(size, int) else size
     check_count("size", height)
     check_count("size", width)
-    if num_clips is not None:
-        check_count("num_clips", num_clips)
-    check_margin(margin)
-    check_choice("select", select, SELECT)
-    check_choice("sampling", sampling, SAMPLINGS)
-    check_choice("crop", crop, CROPS)
     if crop == "aligned" and height != width:
         raise ValueError(f"size must be square for an aligned crop, got {size}")
-    if not isinstance(faces, str | None) and not callable(getattr(faces, "detect", None)):
-        raise TypeError(f"faces must be a string such as 'auto', or a face detector, got {type(faces).__name__}")
-    detector = face_detector("none" if faces is None else faces) if isinstance(faces, str | None) else faces
-    assembler = Assembler(Path(path), detector, (height, width), margin, select, sampling, crop)
-    return assembler.clips(num_frames, num_clips, progress)
+    return height, width
 
 
-@dataclass
-class Assembler:
-    """Turns the frames of a video into clips."""
+def whole_clips(
+    path: Path, plan: Sequence[Sequence[int]], cutter: Cutter, progress: Callable[[int], object] | None
+) -> Iterator[Clip | LeftOut]:
+    def cut(i: int, numbers: Sequence[int], frames: dict[int, Frame]) -> Clip | LeftOut:
+        if any(frames[number].damaged for number in numbers):
+            return LeftOut(frames[numbers[0]].time, frames[numbers[-1]].time, "damaged", None)
+        return cutter.clip(numbers, frames, None)
 
-    path: Path
-    detector: FaceDetector
+    return read_plan(path, plan, cut, progress)
+
+
+def clips_of_people(
+    path: Path,
+    plan: Sequence[Sequence[int]],
+    survey: Survey,
+    people: Sequence[Person],
+    cutter: Cutter,
+    progress: Callable[[int], object] | None,
+) -> Iterator[Clip | LeftOut]:
+    fitted = fitting(plan, survey.frames[-1])
+    outcomes = [outcomes_of(numbers, survey, people) for numbers in fitted]
+    shown = [[outcome for outcome in each if isinstance(outcome, Person)] for each in outcomes]
+    read = [i for i, each in enumerate(shown) if each]
+
+    def cut(i: int, numbers: Sequence[int], frames: dict[int, Frame]) -> list[Clip]:
+        return [cutter.clip(numbers, frames, person) for person in shown[read[i]]]
+
+    # Which clips are left out is known: their frames are not read again.
+    with closing(read_plan(path, [fitted[i] for i in read], cut, progress)) as reader:
+        for each in outcomes:
+            clips: Iterator[Clip] = iter(())
+            if any(isinstance(outcome, Person) for outcome in each):
+                clips = iter(next(reader))
+            for outcome in each:
+                yield outcome if isinstance(outcome, LeftOut) else next(clips)
+
+
+def outcomes_of(numbers: Sequence[int], survey: Survey, people: Sequence[Person]) -> list[Person | LeftOut]:
+    """What becomes of a clip: the people that it shows, and why it is left out for the others."""
+    frames = sorted(set(numbers))
+    rows = np.searchsorted(survey.frames, [frames[0], frames[-1]])
+    start, end = (survey.times[row] for row in rows)
+    if not set(survey.damaged).isdisjoint(frames):
+        return [LeftOut(start, end, "damaged", None)]
+    if not any(np.isin(frames, person.frames).any() for person in survey.people):
+        return [LeftOut(start, end, "no_face", None)]
+    reasons = [missing(np.isin(frames, person.frames)) for person in people]
+    return [
+        LeftOut(start, end, reason, person.track) if reason else person
+        for person, reason in zip(people, reasons, strict=True)
+    ]
+
+
+def missing(there: NDArray[np.bool_]) -> str | None:
+    """Why a clip is left out that shows the person in some of its frames (N), or in none; None where it is given."""
+    if there.all():
+        return None
+    first, last = int(there.argmax()), len(there) - int(there[::-1].argmax())
+    return "short" if there.any() and there[first:last].all() else "gap"
+
+
+def fitting(plan: Sequence[Sequence[int]], last: int) -> list[list[int]]:
+    """The clips up to the last frame there is, which the first one repeats."""
+    return [
+        [min(number, last) for number in numbers] for i, numbers in enumerate(plan) if i == 0 or numbers[-1] <= last
+    ]
+
+
+def read_plan(
+    path: Path,
+    plan: Sequence[Sequence[int]],
+    cut: Callable[[int, Sequence[int], dict[int, Frame]], T],
+    progress: Callable[[int], object] | None,
+) -> Generator[T, None, None]:
+    """What `cut` makes of every clip: of its number in `plan`, its frame numbers, and the frames by number."""
+    if not plan:
+        return
+    next_starts = [*(clip[0] for clip in plan[1:]), plan[-1][-1] + 1]
+    with closing(iter_frames(path, {index for clip in plan for index in clip})) as reader:
+        held: dict[int, Frame] = {}
+        handled, last = 0, -1
+        for i, (numbers, next_start) in enumerate(zip(plan, next_starts, strict=True)):
+            while last < numbers[-1]:
+                frame = next(reader, None)
+                if frame is None:
+                    break
+                held[frame.index] = frame
+                last = frame.index
+                del frame  # the name would keep a frame alive while the next clip is read
+                handled += 1
+                if progress is not None:
+                    progress(handled)
+            # A decoder may give fewer frames than the file has packets: what is there counts as the whole video.
+            ended = last < numbers[-1]
+            if ended and (i or not held):
+                return
+            made = cut(i, [min(number, last) for number in numbers], held)
+            held = {number: frame for number, frame in held.items() if number >= next_start}
+            yield made
+            if ended:
+                return
+            del made
+
+
+@dataclass(frozen=True)
+class Cutter:
+    """Cuts faces out of frames."""
+
     size: tuple[int, int]
     margin: float
-    select: str
-    sampling: str
-    crop: str
+    smooth: bool
+    align: bool
 
-    def clips(self, num_frames: int, num_clips: int | None, progress: Callable[[int], object] | None) -> Iterator[Clip]:
-        plan = clip_frames(count_frames(self.path), num_frames, num_clips, self.sampling)
-        wanted = {index for clip in plan for index in clip}
-        next_starts = [*(clip[0] for clip in plan[1:]), plan[-1][-1] + 1]
-        found = False
-        with closing(iter_frames(self.path, wanted)) as frames:
-            held: list[Frame] = []
-            for numbers, next_start in zip(plan, next_starts, strict=True):
-                while not held or held[-1].index < numbers[-1]:
-                    try:
-                        frame = next(frames)
-                    except StopIteration:
-                        break
-                    if progress is not None:
-                        progress(frame.index + 1)
-                    held.append(frame)
-                    del frame  # the name would keep a frame alive while the next clip is read
-                ended = not held or held[-1].index < numbers[-1]
-                # A decoder may give fewer frames than the file has packets: what is there counts as the whole video.
-                if not held or (ended and numbers is not plan[0]):
-                    break
-                clip = self.assemble(held, [min(number, held[-1].index) for number in numbers])
-                held = [frame for frame in held if frame.index >= next_start]  # a short video shares it with the next
-                if clip is not None:
-                    found = True
-                    yield clip
-                del clip
-                if ended:
-                    break
-        if not found:
-            where = "clip" if num_frames > 1 else "frame read"
-            raise NoFaceError(
-                f"{self.path}: {self.detector.name} finds no face in any {where}; try another face detector, or `none` "
-                "if the frames are face crops already"
-            )
-
-    def assemble(self, held: list[Frame], numbers: list[int]) -> Clip | None:
-        """The clip of the frame numbers given, None where no frame has a face."""
+    def clip(self, numbers: Sequence[int], frames: dict[int, Frame], person: Person | None) -> Clip:
+        """The clip of the frame numbers given, of the whole frames without a person."""
         cv2 = opencv()
-        detections = [self.detect(frame) for frame in held]
-        if not any(len(boxes) for boxes in detections):
-            return None
-        landmarks: list[Boxes | None] = [None] * len(held)
-        sizes = [(frame.image.shape[0], frame.image.shape[1]) for frame in held]
-        if getattr(self.detector, "whole_frame", False):
-            boxes = [(0, 0, width, height) for height, width in sizes]
+        taken = sorted(set(numbers))
+        sizes = [(frames[number].image.shape[0], frames[number].image.shape[1]) for number in taken]
+        if person is None:
+            crops = [(0, 0, width, height) for height, width in sizes]
+            landmarks: list[Boxes | None] = [None] * len(taken)
         else:
-            choose = choose_faces if self.sampling == "consecutive" else choose_apart
-            chosen = choose(detections, sizes, self.select)
-            landmarks = [None if choice is None else landmarks_of(choice[1]) for choice in chosen]
-            squares = follow(chosen)
-            boxes = [crop_square(square, size, self.margin) for square, size in zip(squares, sizes, strict=True)]
+            faces = person.faces[np.searchsorted(person.frames, taken)]
+            squares = follow(faces) if self.smooth else [square_of(face) for face in faces]
+            crops = [crop_square(square, size, self.margin) for square, size in zip(squares, sizes, strict=True)]
+            landmarks = [landmarks_of(face) if self.align else None for face in faces]
         height, width = self.size
-        crops = {
-            frame.index: cv2.resize(frame.image[y0:y1, x0:x1], (width, height), interpolation=cv2.INTER_LINEAR)
+        images = {
+            number: cv2.resize(frames[number].image[y0:y1, x0:x1], (width, height), interpolation=cv2.INTER_LINEAR)
             if points is None
-            else align_face(frame.image, points, width, self.margin)
-            for frame, (x0, y0, x1, y1), points in zip(held, boxes, landmarks, strict=True)
+            else align_face(frames[number].image, points, width, self.margin)
+            for number, (x0, y0, x1, y1), points in zip(taken, crops, landmarks, strict=True)
         }
-        at = {frame.index: i for i, frame in enumerate(held)}
+        boxes = dict(zip(taken, crops, strict=True))
+        middle = numbers[len(numbers) // 2]
+        picture, scale_x, scale_y = reduced(frames[middle].image, PICTURE_SIDE)
+        x0, y0, x1, y1 = boxes[middle]
         return Clip(
-            np.stack([crops[number] for number in numbers]),
+            np.stack([images[number] for number in numbers]),
             tuple(numbers),
-            tuple(held[at[number]].time for number in numbers),
-            np.array([boxes[at[number]] for number in numbers], np.int64),
+            tuple(frames[number].time for number in numbers),
+            np.array([boxes[number] for number in numbers], np.int64),
+            WHOLE_FRAME if person is None else person.track,
+            picture,
+            (x0 / scale_x, y0 / scale_y, x1 / scale_x, y1 / scale_y),
         )
-
-    def detect(self, frame: Frame) -> Boxes:
-        """Faces of a frame (N, 5), with landmarks (N, 15) where they are wanted and the detector has them."""
-        if self.crop == "aligned" and hasattr(self.detector, "detect_landmarks"):
-            return np.asarray(self.detector.detect_landmarks(frame, self.path), np.float64).reshape(-1, 15)
-        return np.asarray(self.detector.detect(frame, self.path), np.float64).reshape(-1, 5)
 
 
 def landmarks_of(face: Boxes) -> Boxes | None:
-    """Landmarks (5, 2) of a face (5 or 15), None where it has none to align by."""
+    """Landmarks (5, 2) of a face (15), None where it has none to align by."""
     points = face[5:].reshape(-1, 2)
-    return points if len(points) and can_align(points) else None
+    return points if can_align(points) else None

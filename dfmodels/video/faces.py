@@ -402,10 +402,10 @@ def check_margin(margin: float, name: str = "margin") -> None:
         raise ValueError(f"{name} must be a finite number above 0, got {margin}")
 
 
-def reduced(image: NDArray[np.uint8]) -> tuple[NDArray[np.uint8], float, float]:
-    """A copy with the longer side at most DETECTION_SIDE, and the factors that lead x and y back to the video."""
+def reduced(image: NDArray[np.uint8], side: int = DETECTION_SIDE) -> tuple[NDArray[np.uint8], float, float]:
+    """A copy with the longer side at most `side`, and the factors that lead x and y back to the video."""
     height, width = image.shape[:2]
-    scale = DETECTION_SIDE / max(height, width)
+    scale = side / max(height, width)
     if scale >= 1:
         return image, 1.0, 1.0
     cv2 = opencv()

@@ -1,18 +1,38 @@
-"""The face of a clip: chosen once, tracked through the frames, its box smoothed over time; or chosen in each."""
+"""Faces followed from one frame to the next, and squares around them smoothed over time."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import linear_sum_assignment
 
-TRACK_IOU = 0.3  # a box that overlaps the previous one less than this is somebody else
-PATIENCE = 1  # frames in a row that may show only other faces before one of them is followed
-REACH = 1.0  # sides of its box that a face moves from one frame to the next at most
+from dfmodels.optional import require
+
 SMOOTHING_RADIUS = 2  # frames on either side in the mean of a box
+STEADY_IOU = 0.3  # boxes of one face in two frames in a row that overlap less lie on both sides of a cut
+
+LINK_SECONDS = 1.0  # a face that was out of sight for longer is linked by its looks alone
+BRIDGE_SECONDS = 0.5  # between the sightings on both sides of a gap at most
+END_SECONDS = 0.2  # behind the last sighting or before the first one at most
+NEAR = 0.5  # sides of the face between where it is and where it was to be expected
+SPEED = 3.0  # sides a second that a face gets away from there
+GROWTH = 1.6  # of the side of a face from one frame read to the next
+ALIKE = 0.75  # likeness of the colours of one person in two frames
+SAME_FACE = 0.8  # correlation of the faces of one person in two frames, where the light has changed
+CONFIRMED = 0.6  # correlation of a bridged face with the sightings beside it
+
+PATCH = 24  # pixels of the side of a face that is compared
+SEARCH = 6  # such pixels by which a bridged face may be off its place
+REGION = 16  # pixels of the side of a region whose colours are counted
+LEVELS = 8  # of each of red, green and blue
+FEATURES = LEVELS**3
+EXEMPLARS = 8  # looks kept of a tracklet
 
 Boxes = NDArray[np.float64]
 
@@ -32,118 +52,38 @@ def square_of(box: Sequence[float] | Boxes) -> Square:
     return Square((x0 + x1) / 2, (y0 + y1) / 2, max(x1 - x0, y1 - y0, 0.0))
 
 
-def area(boxes: Boxes, frame_size: tuple[int, int]) -> Boxes:
-    sides: Boxes = np.clip(boxes[:, 2:4] - boxes[:, :2], 0, None)
-    return sides[:, 0] * sides[:, 1]
+def squares_of(boxes: Boxes) -> Boxes:
+    """Rows of `square_of` (N, 3) x, y, side of boxes (N, 4 or more)."""
+    sides = boxes[:, 2:4] - boxes[:, :2]
+    return np.concatenate(
+        [(boxes[:, :2] + boxes[:, 2:4]) / 2, np.clip(sides.max(axis=1, keepdims=True), 0, None)], axis=1
+    )
 
 
-def nearness_to_centre(boxes: Boxes, frame_size: tuple[int, int]) -> Boxes:
-    height, width = frame_size
-    offset = (boxes[:, :2] + boxes[:, 2:4] - (width, height)) / 2
-    return -np.hypot(offset[:, 0], offset[:, 1])
-
-
-def confidence(boxes: Boxes, frame_size: tuple[int, int]) -> Boxes:
-    return boxes[:, 4]
-
-
-SELECT: dict[str, Callable[[Boxes, tuple[int, int]], Boxes]] = {
-    "largest": area,
-    "central": nearness_to_centre,
-    "confident": confidence,
-}
-
-
-def overlap(boxes: Boxes, box: Boxes) -> Boxes:
-    """Intersection over union of boxes (N, 4 or more) with one box: (N,)."""
-    corner = np.minimum(boxes[:, 2:4], box[2:4]) - np.maximum(boxes[:, :2], box[:2])
-    shared = np.clip(corner, 0, None).prod(axis=1)
-    union = np.clip(boxes[:, 2:4] - boxes[:, :2], 0, None).prod(axis=1) + (box[2:4] - box[:2]).prod() - shared
+def overlaps(first: Boxes, second: Boxes) -> Boxes:
+    """Intersection over union (N, M) of boxes (N, 4 or more) and (M, 4 or more)."""
+    corner = np.minimum(first[:, None, 2:4], second[None, :, 2:4]) - np.maximum(first[:, None, :2], second[None, :, :2])
+    shared = np.clip(corner, 0, None).prod(axis=2)
+    areas = [np.clip(boxes[:, 2:4] - boxes[:, :2], 0, None).prod(axis=1) for boxes in (first, second)]
+    union = areas[0][:, None] + areas[1][None] - shared
     result: Boxes = np.where(union > 0, shared / np.where(union > 0, union, 1), 0.0)
     return result
 
 
-def choose_faces(
-    detections: Sequence[Boxes], frame_sizes: Sequence[tuple[int, int]], select: str
-) -> list[tuple[int, Boxes] | None]:
-    """One box per frame with the number of its track, or None where the followed face was not found.
-
-    The first choice follows the rule `select`, later frames the box that overlaps the last one most, if by more than
-    TRACK_IOU. A frame that shows only other faces counts as one without detection; after PATIENCE of them in a row the
-    rule chooses again and a new track begins, as behind a cut. Behind frames without any box the choice of the
-    rule continues the track if the face can have moved that far, REACH sides a frame.
-    """
-    chosen: list[tuple[int, Boxes] | None] = []
-    track, missed, empty = -1, 0, 0
-    last: Boxes | None = None
-    for boxes, frame_size in zip(detections, frame_sizes, strict=True):
-        if len(boxes) == 0:
-            empty += 1
-            chosen.append(None)
-            continue
-        choice = pick(boxes, frame_size, select)
-        if last is None:
-            track += 1
-        else:
-            overlaps = overlap(boxes, last)
-            if overlaps.max() > TRACK_IOU:
-                choice = boxes[int(overlaps.argmax())]
-            elif not empty or distance(last, choice) > REACH * (empty + missed + 1):
-                if missed < PATIENCE:
-                    missed += 1
-                    chosen.append(None)
-                    continue
-                track += 1
-        last = choice
-        missed = empty = 0
-        chosen.append((track, last))
-    return chosen
-
-
-def choose_apart(
-    detections: Sequence[Boxes], frame_sizes: Sequence[tuple[int, int]], select: str
-) -> list[tuple[int, Boxes] | None]:
-    """Like `choose_faces`, of frames too far apart to follow a face: the rule chooses in each, every one a track."""
-    return [
-        (i, pick(boxes, frame_size, select)) if len(boxes) else None
-        for i, (boxes, frame_size) in enumerate(zip(detections, frame_sizes, strict=True))
-    ]
-
-
-def pick(boxes: Boxes, frame_size: tuple[int, int], select: str) -> Boxes:
-    """The box (5) that the rule `select` prefers among those of a frame (N, 5)."""
-    choice: Boxes = boxes[int(SELECT[select](boxes, frame_size).argmax())]
-    return choice
-
-
-def distance(first: Boxes, second: Boxes) -> float:
-    """Distance of the centres of two boxes in sides of the first."""
-    a, b = square_of(first), square_of(second)
-    return math.hypot(a.x - b.x, a.y - b.y) / max(a.side, 1.0)
-
-
-def follow(chosen: Sequence[tuple[int, Boxes] | None]) -> list[Square]:
-    """A square for every frame: interpolated inside a track, the nearest one outside, then smoothed.
+def follow(boxes: Boxes) -> list[Square]:
+    """Squares around the boxes (T, 4 or more) of one face in consecutive frames, smoothed.
 
     Smoothing is the mean of centre and side over SMOOTHING_RADIUS frames on both sides. The window is symmetric, so
-    steady motion is left as it is, shrinks at the ends of a track, and never spans two tracks.
-
-    Args:
-        chosen: result of `choose_faces` or `choose_apart` with at least one box.
+    steady motion is left as it is, shrinks at the ends, and never spans a cut, where the boxes overlap by less than
+    STEADY_IOU.
     """
-    at = np.array([i for i, choice in enumerate(chosen) if choice is not None])
-    tracks = np.array([choice[0] for choice in chosen if choice is not None])
-    squares = [square_of(choice[1]) for choice in chosen if choice is not None]
-    values = np.array([(s.x, s.y, s.side) for s in squares])
-    frames = np.arange(len(chosen))
-    nearest = tracks[np.abs(frames[:, None] - at).argmin(axis=1)]
-    result = np.empty((len(chosen), 3))
-    for track in np.unique(nearest):
-        inside, known = nearest == track, tracks == track
+    squares = squares_of(boxes)
+    steady = [overlaps(boxes[i : i + 1], boxes[i + 1 : i + 2])[0, 0] >= STEADY_IOU for i in range(len(boxes) - 1)]
+    starts = [0, *(i + 1 for i, same in enumerate(steady) if not same), len(boxes)]
+    for start, end in pairwise(starts):
         for axis in range(3):
-            line = np.interp(frames[inside], at[known], values[known, axis])
-            result[inside, axis] = smooth(line)
-    return [Square(*(float(value) for value in row)) for row in result]
+            squares[start:end, axis] = smooth(squares[start:end, axis])
+    return [Square(*(float(value) for value in row)) for row in squares]
 
 
 def smooth(line: Boxes) -> Boxes:
@@ -154,3 +94,281 @@ def smooth(line: Boxes) -> Boxes:
         # The mean of differences is exactly 0 for equal values, so rounding cannot move a box that stands still.
         result[i] += (line[i - radius : i + radius + 1] - line[i]).mean()
     return result
+
+
+@dataclass(frozen=True, eq=False)
+class Looks:
+    """What faces look like.
+
+    Attributes:
+        colours: square roots of the shares of colours (N, 2, FEATURES) of the head and of what is below it, where the
+            shoulders are; zero where that is outside the frame.
+        patches: the faces (N, PATCH * PATCH), grey, of mean 0 and norm 1; zero where a face is one grey.
+    """
+
+    colours: NDArray[np.float32]
+    patches: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        return len(self.colours)
+
+    def __getitem__(self, rows: Any) -> Looks:
+        return Looks(self.colours[rows], self.patches[rows])
+
+    @staticmethod
+    def join(looks: Sequence[Looks]) -> Looks:
+        """One after the other, at least one."""
+        return Looks(np.concatenate([look.colours for look in looks]), np.concatenate([look.patches for look in looks]))
+
+
+def looks_of(image: NDArray[np.uint8], grey: NDArray[np.uint8], boxes: Boxes) -> Looks:
+    """Looks of the faces (N, 4 or more) of a frame, of which `grey` is a reduced copy."""
+    cv2 = require("cv2", "following faces")
+    height, width = image.shape[:2]
+    scale = grey.shape[1] / width
+    counts = np.zeros((len(boxes), 2, FEATURES), np.float32)
+    patches = np.zeros((len(boxes), PATCH * PATCH), np.float32)
+    for i, (x, y, side) in enumerate(squares_of(boxes)):
+        for part, (left, top, right, bottom) in enumerate(((-0.6, -0.7, 0.6, 0.6), (-1.2, 0.6, 1.2, 1.8))):
+            x0, x1 = (min(max(round(x + side * edge), 0), width) for edge in (left, right))
+            y0, y1 = (min(max(round(y + side * edge), 0), height) for edge in (top, bottom))
+            if x1 - x0 < 1 or y1 - y0 < 1 or y1 - y0 < side * (bottom - top) / 4:
+                continue
+            region = cv2.resize(image[y0:y1, x0:x1], (REGION, REGION), interpolation=cv2.INTER_AREA)
+            histogram = cv2.calcHist([region], [0, 1, 2], None, [LEVELS] * 3, [0, 256] * 3)
+            counts[i, part] = histogram.ravel() / REGION**2
+        patches[i] = normalised(window(grey, (x * scale, y * scale, side * scale), 0)).ravel()
+    return Looks(np.sqrt(blur(counts)), patches)
+
+
+def blur(counts: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Shares of colours (..., FEATURES) with a part of each moved to the levels beside: light changes a little."""
+    kernel = np.eye(LEVELS, dtype=np.float32) / 2
+    for i, j in ((0, 1), (1, 0)):
+        kernel[range(i, LEVELS - j), range(j, LEVELS - i)] = 0.25
+    kernel[0, 0] = kernel[-1, -1] = 0.75
+    grid = counts.reshape(-1, LEVELS, LEVELS, LEVELS)
+    return np.einsum("nrgb,rR,gG,bB->nRGB", grid, kernel, kernel, kernel, optimize=True).reshape(counts.shape)
+
+
+def window(grey: NDArray[np.uint8], square: Sequence[float], rim: int) -> NDArray[np.uint8]:
+    """The square x, y, side of a picture as PATCH pixels with `rim` such pixels around it."""
+    cv2 = require("cv2", "following faces")
+    x, y, side = square
+    pixels = max(1, round(side * (1 + 2 * rim / PATCH)))
+    cut = cv2.getRectSubPix(grey, (pixels, pixels), (x - 0.5, y - 0.5))
+    size = PATCH + 2 * rim
+    return np.asarray(cv2.resize(cut, (size, size), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def normalised(patch: NDArray[np.uint8]) -> NDArray[np.float32]:
+    values = patch.astype(np.float32)
+    values -= values.mean()
+    norm = float(np.linalg.norm(values))
+    return values / norm if norm > PATCH else np.zeros_like(values)  # less than one grey level is no picture
+
+
+def colour_likeness(first: Looks, second: Looks) -> NDArray[np.float32]:
+    """Likeness (N, M) of colours, 0 to 1: Bhattacharyya's coefficient, the mean of head and shoulders where both show
+    them.
+    """
+    head, below = (first.colours[:, part] @ second.colours[:, part].T for part in range(2))
+    shown = [np.asarray(looks.colours[:, 1].any(axis=1)) for looks in (first, second)]
+    return np.where(shown[0][:, None] & shown[1], (head + below) / 2, head)
+
+
+def face_likeness(first: Looks, second: Looks) -> NDArray[np.float32]:
+    """Correlation (N, M) of the faces, -1 to 1."""
+    return first.patches @ second.patches.T
+
+
+@dataclass(eq=False)
+class Tracklet:
+    """One face followed through frames.
+
+    Attributes:
+        frames, times: numbers and seconds of the frames that show it, ascending.
+        faces: one (15) for each of them.
+        found: False for the bridged ones.
+        looks: at most EXEMPLARS of its sightings, spread over them.
+        last: the look of its last sighting.
+    """
+
+    frames: list[int]
+    times: list[float]
+    faces: list[Boxes]
+    found: list[bool]
+    looks: list[Looks]
+    last: Looks
+    velocity: Boxes = field(default_factory=lambda: np.zeros(2))
+    sightings: int = 1
+    stride: int = 1
+    tail: list[tuple[int, float, Boxes]] = field(default_factory=list)  # bridged behind the last sighting
+
+    def expected(self, time: float) -> Boxes:
+        """The box (4) at a later time: steady motion from the last sighting."""
+        box: Boxes = self.faces[-1][:4] + np.tile(self.velocity * (time - self.times[-1]), 2)
+        return box
+
+    def add(self, number: int, time: float, face: Boxes, look: Looks) -> None:
+        moved = squares_of(face[None])[0, :2] - squares_of(self.faces[-1][None])[0, :2]
+        newest = moved / max(time - self.times[-1], 1e-3)
+        self.velocity = newest if self.sightings == 1 else (self.velocity + newest) / 2
+        self.put(number, time, face, True)
+        self.last = look
+        if self.sightings % self.stride == 0:
+            self.looks.append(look)
+            if len(self.looks) > EXEMPLARS:
+                self.looks, self.stride = self.looks[::2], 2 * self.stride
+        self.sightings += 1
+        self.tail.clear()
+
+    def put(self, number: int, time: float, face: Boxes, found: bool) -> None:
+        self.frames.append(number)
+        self.times.append(time)
+        self.faces.append(face)
+        self.found.append(found)
+
+
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What is kept of a frame while a gap around it may be bridged."""
+
+    number: int
+    time: float
+    grey: NDArray[np.uint8]
+    scale: float
+    faces: Boxes
+
+
+class Follower:
+    """Follows the faces of the frames of a video, read in order, into tracklets.
+
+    Of the pairs of a tracklet and a face that may be one person those of the least cost in sum are linked. A pair may
+    be one where the face lies within NEAR + SPEED * seconds sides of where steady motion leads to, its size has
+    changed by no more than GROWTH, and it looks the same: the colours by ALIKE, or the face by SAME_FACE.
+    """
+
+    def __init__(self) -> None:
+        self.done: list[Tracklet] = []
+        self.active: list[Tracklet] = []
+        self.seen: deque[Seen] = deque()
+
+    def add(self, number: int, time: float, image: NDArray[np.uint8], grey: NDArray[np.uint8], faces: Boxes) -> None:
+        """The next frame (H, W, 3) with its faces (N, 15), and a grey, reduced copy (h, w) of it, which is kept."""
+        frame = Seen(number, time, grey, grey.shape[1] / image.shape[1], faces)
+        looks = looks_of(image, grey, faces)
+        while self.seen and time - self.seen[0].time > BRIDGE_SECONDS:
+            self.seen.popleft()
+        self._close(time - LINK_SECONDS)
+        pairs = self._pairs(time, faces, looks)
+        taken = {face for _, face in pairs}
+        linked = {tracklet for tracklet, _ in pairs}
+        for i, j in pairs:
+            self._bridge(self.active[i], number, time, faces[j], looks[j : j + 1])
+            self.active[i].add(number, time, faces[j], looks[j : j + 1])
+        for i, tracklet in enumerate(self.active):
+            if i not in linked:
+                self._hold(tracklet, frame)
+        for j, face in enumerate(faces):
+            if j not in taken:
+                look = looks[j : j + 1]
+                self.active.append(Tracklet([number], [time], [face], [True], [look], look))
+                self._lead(self.active[-1])
+        self.seen.append(frame)
+
+    def finish(self) -> list[Tracklet]:
+        """All tracklets, in no order."""
+        self._close(float("inf"))
+        return self.done
+
+    def _close(self, before: float) -> None:
+        """End the tracklets last sighted before a time."""
+        ended = [tracklet for tracklet in self.active if tracklet.times[-1] < before]
+        self.active = [tracklet for tracklet in self.active if tracklet.times[-1] >= before]
+        for tracklet in ended:
+            for row in tracklet.tail:
+                tracklet.put(*row, False)
+        self.done += ended
+
+    def _pairs(self, time: float, faces: Boxes, looks: Looks) -> list[tuple[int, int]]:
+        if not self.active or not len(faces):
+            return []
+        expected = np.array([tracklet.expected(time) for tracklet in self.active])
+        waited = np.array([time - tracklet.times[-1] for tracklet in self.active])[:, None]
+        here, there = squares_of(faces), squares_of(expected)
+        side = np.maximum(np.sqrt(here[None, :, 2] * there[:, None, 2]), 1.0)
+        away = np.hypot(*(here[None, :, axis] - there[:, None, axis] for axis in range(2))) / side
+        growth = np.abs(np.log(np.maximum(here[None, :, 2], 1) / np.maximum(there[:, None, 2], 1)))
+        last = Looks.join([tracklet.last for tracklet in self.active])
+        colours, same = colour_likeness(last, looks), face_likeness(last, looks)
+        reach = NEAR + SPEED * waited
+        possible = (away <= reach) & (growth <= np.log(GROWTH)) & ((colours >= ALIKE) | (same >= SAME_FACE))
+        cost = away / reach + growth + (1 - overlaps(expected, faces)) + 2 * (1 - colours) + (1 - same)
+        rows, columns = linear_sum_assignment(np.where(possible, cost, 1e6))
+        return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if possible[i, j]]
+
+    def _bridge(self, tracklet: Tracklet, number: int, time: float, face: Boxes, look: Looks) -> None:
+        """Put the face into the frames between its last sighting and this one, where they show it."""
+        begin, end, first = tracklet.times[-1], time, tracklet.faces[-1]
+        if end - begin > BRIDGE_SECONDS:
+            return
+        gap = [seen for seen in self.seen if tracklet.frames[-1] < seen.number < number]
+        least = CONFIRMED
+        if len(gap) == 1:  # a frame between two others cannot be asked for more than they have in common
+            least = min(least, float(face_likeness(tracklet.last, look)[0, 0]))
+        for seen in gap:
+            share = (seen.time - begin) / (end - begin) if end > begin else 0.5
+            between = first + (face - first) * share
+            likeness = max(confirm(seen, between, sighting)[0] for sighting in (tracklet.last, look))
+            if likeness >= least:
+                tracklet.put(seen.number, seen.time, between, False)
+
+    def _hold(self, tracklet: Tracklet, frame: Seen) -> None:
+        """Keep the face in a frame behind its last sighting, if that shows it."""
+        known = (tracklet.frames[-1], tracklet.times[-1], tracklet.faces[-1])
+        if frame.time - known[1] > END_SECONDS:
+            return
+        if tracklet.tail:
+            known = tracklet.tail[-1]
+        if self.seen and self.seen[-1].number != known[0]:
+            return  # it was lost in a frame before
+        likeness, face = confirm(frame, known[2], tracklet.last)
+        if likeness >= CONFIRMED:
+            tracklet.tail.append((frame.number, frame.time, face))
+
+    def _lead(self, tracklet: Tracklet) -> None:
+        """Put the face into the frames before its first sighting, as long as they show it."""
+        first, face = tracklet.times[0], tracklet.faces[0]
+        for seen in reversed(self.seen):
+            if first - seen.time > END_SECONDS:
+                break
+            likeness, face = confirm(seen, face, tracklet.last)
+            if likeness < CONFIRMED:
+                break
+            tracklet.frames.insert(0, seen.number)
+            tracklet.times.insert(0, seen.time)
+            tracklet.faces.insert(0, face)
+            tracklet.found.insert(0, False)
+
+
+def confirm(seen: Seen, face: Boxes, sighting: Looks) -> tuple[float, Boxes]:
+    """How well a frame shows a face at its place or SEARCH pixels of a patch beside, -1 to 1, and the face there.
+
+    Where another face was found there it shows that one.
+    """
+    if len(seen.faces) and overlaps(face[None], seen.faces).max() > STEADY_IOU:
+        return -1.0, face
+    cv2 = require("cv2", "following faces")
+    x, y, side = squares_of(face[None])[0]
+    around = window(seen.grey, (x * seen.scale, y * seen.scale, side * seen.scale), SEARCH)
+    patch = sighting.patches.reshape(PATCH, PATCH)
+    if not patch.any() or around.std() < 1:
+        return 0.0, face
+    score = cv2.matchTemplate(around.astype(np.float32), patch, cv2.TM_CCOEFF_NORMED)
+    _, best, _, (column, row) = cv2.minMaxLoc(score)
+    shifted = face.copy()
+    offset = np.array([column - SEARCH, row - SEARCH]) * side / PATCH
+    shifted[:4] += np.tile(offset, 2)
+    shifted[5:] += np.tile(offset, 5)
+    return float(best), shifted

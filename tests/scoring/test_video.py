@@ -198,7 +198,9 @@ def pretend_clips(monkeypatch, levels, alive=None):
             frames = np.full((1, 8, 8, 3), level, np.uint8)
             if alive is not None:
                 alive.append(weakref.ref(frames))
-            yield Clip(frames, (second,), (float(second),), np.zeros((1, 4), np.int64))
+            yield Clip(
+                frames, (second,), (float(second),), np.zeros((1, 4), np.int64), 1, frames[0].copy(), (0, 0, 8, 8)
+            )
             del frames
 
     monkeypatch.setattr(scoring, "read_clips", read)

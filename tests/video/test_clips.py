@@ -29,7 +29,7 @@ from dfmodels.video import (
     read_clips,
     read_frames,
 )
-from tests.video.videos import STEP, cartoon, cut, cv2, noise, write_image, write_video
+from tests.video.videos import STEP, cartoon, cut, cv2, draw_person, noise, scene, write_image, write_video
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "ddl_protocol.json"
 
@@ -220,24 +220,45 @@ def test_crops_are_those_of_crop_box(tmp_path: Path) -> None:
         assert (image == cv2.resize(crop, (9, 9), interpolation=cv2.INTER_LINEAR)).all()
 
 
-def test_missing_detections_are_interpolated(ramp_video: Path, tmp_path: Path) -> None:
-    faces = boxes(tmp_path, {"0": [[10, 10, 20, 20]], "4": [[18, 10, 28, 20]]})
-    clip, *_ = read_clips(ramp_video, num_frames=6, size=8, faces=faces, margin=1.0)
-    # Steady motion of two pixels a frame, then the last box; the mean over time rounds the corner.
-    assert clip.boxes[:4, 0].tolist() == [10, 12, 14, 15]
-    assert clip.boxes[5].tolist() == [18, 10, 28, 20]
-    assert (np.diff(clip.boxes[:, 0]) >= 0).all()
+def walk(tmp_path: Path, frames: int = 12, step: int = 2) -> tuple[Path, dict[str, list]]:
+    """A person who walks to the right, and the boxes of all frames."""
+    found: dict[str, list] = {}
+
+    def picture(index: int) -> np.ndarray:
+        image = scene()
+        found[str(index)] = [draw_person(image, 60 + step * index, 70, 40, (200, 40, 40))]
+        return image
+
+    return write_video(tmp_path / "walk.mp4", frames, picture), found
 
 
-def test_clips_without_a_face_are_left_out(ramp_video: Path, tmp_path: Path) -> None:
-    faces = boxes(tmp_path, {"5": [[10, 10, 20, 20]], "17": [[10, 10, 20, 20]]})
-    got = list(read_clips(ramp_video, num_frames=4, size=8, faces=faces))
+def test_missing_detections_are_interpolated(tmp_path: Path) -> None:
+    path, found = walk(tmp_path)
+    faces = boxes(tmp_path, {number: found[number] for number in ("0", "4", "5", "6", "11")})
+    first, second = read_clips(path, num_frames=6, size=8, faces=faces, margin=1.0)
+    assert first.boxes[:, 0].tolist() == [40, 42, 44, 46, 48, 50]
+    assert second.boxes[:, 0].tolist() == [52, 54, 56, 58, 60, 62]
+    assert {tuple(box) for box in np.diff(second.boxes, axis=0)} == {(2, 0, 2, 0)}
+
+
+def test_clips_without_a_face_are_left_out(tmp_path: Path) -> None:
+    shown = [*range(4, 8), *range(16, 20)]
+    found: dict[str, list] = {}
+
+    def picture(index: int) -> np.ndarray:
+        image = scene()
+        if index in shown:
+            found[str(index)] = [draw_person(image, 60 + 2 * index, 70, 40, (200, 40, 40))]
+        return image
+
+    path = write_video(tmp_path / "a.mp4", 21, picture)
+    got = list(read_clips(path, num_frames=4, size=8, faces=boxes(tmp_path, found)))
     assert [clip.indices[0] for clip in got] == [4, 16]
 
 
 def test_no_face_at_all(ramp_video: Path, tmp_path: Path) -> None:
     for faces, name in (("haar", "haar"), (boxes(tmp_path, {}), "boxes.json")):
-        with pytest.raises(NoFaceError, match=rf"{name} finds no face .* another face detector, or `none`") as caught:
+        with pytest.raises(NoFaceError, match=rf"{name} finds no face.* another face detector, or `none`") as caught:
             list(read_clips(ramp_video, num_frames=4, size=8, faces=faces))
         assert str(caught.value).startswith(f"{ramp_video}: ")
     assert issubclass(NoFaceError, VideoError)
@@ -252,24 +273,33 @@ def test_haar_on_a_video(tmp_path: Path) -> None:
 
 
 class TwoPeople:
-    """A small sure face on the left, a large unsure one on the right that is gone in every third frame."""
+    """A small sure face on the left, a large unsure one on the right that is missed in every third frame."""
 
     name = "two people"
     whole_frame = False
+    left, right = (30, 50, 60, 80, 0.9), (150, 30, 220, 100, 0.2)
+
+    def picture(self, index: int) -> np.ndarray:
+        image = scene()
+        draw_person(image, 45, 65, 30, (200, 40, 40))
+        draw_person(image, 185, 65, 70, (40, 60, 200))
+        return image
 
     def detect(self, frame: Frame, path: object) -> np.ndarray:
-        left, right = [4, 4, 14, 14, 0.9], [34, 14, 60, 40, 0.2]
-        return np.array([left] if frame.index % 3 == 2 else [left, right])
+        return np.array([self.left] if frame.index % 3 == 2 else [self.left, self.right])
 
 
+@pytest.mark.parametrize(("sampling", "length"), [("consecutive", 7), ("spread", 4), ("even", 4), ("even", 1)])
 @pytest.mark.parametrize(("select", "left"), [("largest", False), ("confident", True), ("central", False)])
-def test_select_and_track(ramp_video: Path, select: str, left: bool) -> None:
-    got = list(read_clips(ramp_video, num_frames=7, size=8, faces=TwoPeople(), select=select, margin=1.0))
+def test_one_person_is_judged(tmp_path: Path, select: str, left: bool, sampling: str, length: int) -> None:
+    path = write_video(tmp_path / "two.mp4", 21, TwoPeople().picture)
+    options = {"num_frames": length, "size": 8, "faces": TwoPeople(), "margin": 1.0, "sampling": sampling}
+    got = list(read_clips(path, select=select, **options))
+    assert [list(clip.indices) for clip in got] == clip_frames(21, length, None, sampling)
+    expected = TwoPeople.left if left else TwoPeople.right
     for clip in got:
-        assert len(np.unique(clip.boxes, axis=0)) == 1
-    # Where a clip begins with a frame of one face, that is the face.
-    starts = [clip.indices[0] % 3 for clip in got]
-    assert [bool(clip.boxes[0, 0] == 4) for clip in got] == [left or start == 2 for start in starts]
+        assert clip.track == (2 if left else 1)
+        assert clip.boxes.tolist() == [list(expected[:4])] * length
 
 
 @pytest.mark.parametrize("frames", [1, 2, 5, 21, 160])
@@ -282,7 +312,7 @@ def test_clips_apart(tmp_path: Path, frames: int, num_clips: int | None, samplin
     got = list(read_clips(path, progress=seen.append, **options))
     plan = clip_frames(frames, length, num_clips, sampling)
     assert [list(clip.indices) for clip in got] == plan
-    assert seen == sorted({index + 1 for clip in plan for index in clip})
+    assert seen == list(range(1, 1 + len({index for clip in plan for index in clip})))  # each frame once
     for clip in got:
         assert clip.frames.shape == (length, 8, 8, 3)
         np.testing.assert_allclose(clip.times, np.array(clip.indices) / 25, atol=1e-4)
@@ -290,71 +320,57 @@ def test_clips_apart(tmp_path: Path, frames: int, num_clips: int | None, samplin
         assert [level(image) for image in clip.frames] == [index % 25 for index in clip.indices]
 
 
-@pytest.mark.parametrize("sampling", ["spread", "even"])
-def test_frames_apart_choose_their_own_boxes(ramp_video: Path, sampling: str) -> None:
-    options = {"num_frames": 8, "size": 8, "num_clips": 1, "faces": TwoPeople(), "margin": 1.0, "sampling": sampling}
-    for select, left in (("largest", False), ("confident", True)):
-        (clip,) = read_clips(ramp_video, select=select, **options)
-        assert {index % 3 == 2 for index in clip.indices} == {False, True}
-        for index, box in zip(clip.indices, clip.boxes.tolist(), strict=True):
-            assert box == ([4, 4, 14, 14] if left or index % 3 == 2 else [34, 14, 60, 40])
-
-
 def test_spread_boxes_are_not_smoothed(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", 40)
-    found = [[4 + i % 7, 5, 20 + i % 7, 25] for i in range(40)]
-    faces = boxes(tmp_path, {str(i): [box] for i, box in enumerate(found)})
-    for clip in read_clips(path, num_frames=4, size=8, faces=faces, num_clips=2, margin=1.2, sampling="spread"):
-        assert clip.boxes.tolist() == [list(crop_box(found[index], (48, 64), 1.2)) for index in clip.indices]
+    found: dict[str, list] = {}
 
+    def picture(index: int) -> np.ndarray:
+        image = scene()
+        found[str(index)] = [draw_person(image, 60 + index % 7, 70, 40, (200, 40, 40))]
+        return image
 
-def test_spread_frames_without_a_face(tmp_path: Path) -> None:
-    path = write_video(tmp_path / "a.mp4", 40)
-    plan = clip_frames(40, 4, 3, "spread")
-    here, there = [4, 4, 14, 14], [34, 14, 60, 40]
-    # The first clip shows a face in its second and its last frame, the second clip none, the third one in its first.
-    faces = boxes(tmp_path, {str(plan[0][1]): [here], str(plan[0][3]): [there], str(plan[2][0]): [here]})
-    first, third = read_clips(path, num_frames=4, size=8, faces=faces, num_clips=3, margin=1.0, sampling="spread")
-    crops = [list(crop_box(box, (48, 64), 1.0)) for box in (here, there)]
-    assert first.boxes.tolist() == [crops[0], crops[0], crops[0], crops[1]]
-    assert list(third.indices) == plan[2]
-    assert third.boxes.tolist() == [crops[0]] * 4
-    with pytest.raises(NoFaceError, match="no face in any clip"):
-        list(read_clips(path, num_frames=4, size=8, faces=boxes(tmp_path, {}), sampling="spread"))
+    path = write_video(tmp_path / "a.mp4", 40, picture)
+    options = {"num_frames": 4, "size": 8, "faces": boxes(tmp_path, found), "num_clips": 2, "margin": 1.2}
+    for clip in read_clips(path, sampling="spread", **options):
+        expected = [crop_box(found[str(index)][0], (180, 320), 1.2) for index in clip.indices]
+        assert clip.boxes.tolist() == [list(box) for box in expected]
 
 
 def test_single_frames_without_a_face_are_left_out(ramp_video: Path, tmp_path: Path) -> None:
-    plan = clip_frames(21, 1, 6, "even")
-    assert plan == [[0], [4], [8], [12], [16], [20]]
-    faces = boxes(tmp_path, {str(index): [[4 + index, 4, 14 + index, 14]] for index in (0, 3, 12, 20)})
-    got = list(read_clips(ramp_video, num_frames=1, size=8, faces=faces, num_clips=6, margin=1.0, sampling="even"))
-    assert [clip.indices for clip in got] == [(0,), (12,), (20,)]
-    assert [clip.boxes.tolist() for clip in got] == [[[4 + i, 4, 14 + i, 14]] for i in (0, 12, 20)]
-    with pytest.raises(NoFaceError, match="finds no face in any frame read"):
-        list(read_clips(ramp_video, num_frames=1, size=8, faces=boxes(tmp_path, {}), num_clips=6, sampling="even"))
+    path, found = walk(tmp_path, 61, 1)
+    plan = clip_frames(61, 1, 6, "even")
+    assert plan == [[0], [12], [24], [36], [48], [60]]
+    faces = boxes(tmp_path, {number: found[number] for number in found if 20 < int(number) < 50})
+    options = {"num_frames": 1, "size": 8, "num_clips": 6, "margin": 1.0, "sampling": "even"}
+    got = list(read_clips(path, faces=faces, **options))
+    assert [clip.indices for clip in got] == [(24,), (36,), (48,)]
+    assert [clip.boxes.tolist() for clip in got] == [[[40 + i, 50, 80 + i, 90]] for i in (24, 36, 48)]
+    with pytest.raises(NoFaceError, match="finds no face"):
+        list(read_clips(path, faces=boxes(tmp_path, {}), **options))
 
 
 def test_aligned_crops(tmp_path: Path) -> None:
-    for i in range(5):
-        write_image(tmp_path / f"{i}.png", noise(i))
-    box = [20, 10, 40, 30]
+    images = [scene(height=48, width=64) for _ in range(5)]
+    box = draw_person(images[0], 30, 20, 20, (200, 40, 40))
+    for i, image in enumerate(images):
+        image[:] = images[0]
+        write_image(tmp_path / f"{i}.png", image[..., ::-1])
     points = [[26, 18], [35, 16], [31, 22], [28, 27], [36, 25]]
     landmarks = [1, *(value for point in points for value in point)]
-    found = {
-        "0": [[*box, *landmarks]],
-        "1": [box],
-        "3": [[*box, 1, *[30] * 10]],
-        "4": [box, [0, 0, 50, 40, *landmarks]],
-    }
+    found = {"0": [[*box, *landmarks]], "1": [box], "3": [[*box, 1, *[30] * 10]], "4": [[*box, *landmarks]]}
     options = {"size": 12, "num_frames": 5, "margin": 1.1, "sampling": "even", "faces": boxes(tmp_path, found)}
     (square,) = read_clips(tmp_path, **options)
     (aligned,) = read_clips(tmp_path, crop="aligned", **options)
     assert (aligned.boxes == square.boxes).all()
-    # No landmarks, no face, or points in one place: the square crop.
+    # No landmarks on both sides, or points in one place: the square crop.
     assert (aligned.frames[1:4] == square.frames[1:4]).all()
-    for i in (0, 4):  # in the last frame the larger face has them
-        assert (aligned.frames[i] == align_face(noise(i)[..., ::-1].copy(), np.array(points), 12, 1.1)).all()
+    for i in (0, 4):
+        assert (aligned.frames[i] == align_face(images[i], np.array(points), 12, 1.1)).all()
         assert (aligned.frames[i] != square.frames[i]).any()
+    # A bridged frame has the landmarks between its neighbours'.
+    (aligned,) = read_clips(
+        tmp_path, crop="aligned", **options | {"faces": boxes(tmp_path, dict.fromkeys("0134", found["0"]))}
+    )
+    assert (aligned.frames[2] == align_face(images[2], np.array(points), 12, 1.1)).all()
     # Faces of a detector without landmarks, and frames taken whole.
     for faces in (TwoPeople(), "none"):
         (square,) = read_clips(tmp_path, **options | {"faces": faces})
@@ -362,10 +378,28 @@ def test_aligned_crops(tmp_path: Path) -> None:
         assert (aligned.frames == square.frames).all()
 
 
-def test_progress(ramp_video: Path) -> None:
+def test_the_picture_of_a_clip(tmp_path: Path) -> None:
+    image = np.asarray(cv2.resize(scene(), (1280, 720)))
+    box = [400.0, 200, 700, 500]
+    for i in range(3):
+        image[:, :, 0] = 10 * i
+        write_image(tmp_path / f"{i}.png", image[..., ::-1])
+    faces = boxes(tmp_path, {str(i): [box] for i in range(3)})
+    (clip,) = read_clips(tmp_path, num_frames=3, size=8, faces=faces, margin=1.0)
+    assert clip.picture.shape == (360, 640, 3)
+    assert clip.picture.dtype == np.uint8
+    assert (clip.picture[..., 0] == 10).all()
+    assert clip.picture_box == (200, 100, 350, 250)
+
+
+def test_progress(ramp_video: Path, tmp_path: Path) -> None:
     seen: list[int] = []
     list(read_clips(ramp_video, num_frames=4, size=8, progress=seen.append))
     assert seen == list(range(1, 21))  # frame 20 belongs to no clip and is not read
+    seen.clear()
+    path, found = walk(tmp_path, 21)
+    list(read_clips(path, num_frames=4, size=8, faces=boxes(tmp_path, found), progress=seen.append))
+    assert seen == list(range(1, 42))  # the survey looks at frame 20 too
 
 
 def test_frames_behind_the_last_clip_are_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -411,13 +445,13 @@ def test_memory_holds_one_clip(monkeypatch: pytest.MonkeyPatch, sampling: str, n
         for clip in read_clips("fake.mp4", num_frames=5, size=4, num_clips=num_clips, sampling=sampling):
             count += 1
             shared = count < len(plan) and plan[count][0] == plan[count - 1][-1]
-            kept = sum(ref() is not None for ref in alive)
+            kept = sum(ref() is not None and ref() is not clip.picture for ref in alive)
             assert kept == shared, "frames of a finished clip are kept"
             assert clip.frames[0, 0, 0, 0] == clip.indices[0]
     finally:
         gc.enable()
     assert count == len(plan)
-    assert most == max(len(set(clip)) for clip in plan)
+    assert most == max(len(set(clip)) for clip in plan) + 1  # the picture of the clip before
 
 
 def test_decoder_that_gives_fewer_frames_than_counted(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,6 @@ from hypothesis import strategies as st
 from dfmodels.optional import file_of
 from dfmodels.synthetic.talking_heads import render_clip
 from dfmodels.video import Frame, VideoError, crop_box, face_detector, faces
-from dfmodels.video.tracking import SELECT, choose_faces, follow, smooth, square_of
 from tests.video.videos import cartoon, cv2
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -550,91 +549,3 @@ def test_boxes_written_on_windows(tmp_path: Path) -> None:
 def test_boxes_file_missing(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"none.json: the boxes file cannot be read: No such file"):
         face_detector(f"boxes:{tmp_path / 'none.json'}")
-
-
-# --- selection and tracking
-
-LEFT_LARGE = (0.0, 0.0, 40.0, 40.0, 0.5)
-MIDDLE = (90.0, 90.0, 110.0, 110.0, 0.6)
-SURE = (150.0, 150.0, 180.0, 180.0, 0.9)
-SIZE = (200, 200)
-
-
-def rows(*boxes: tuple[float, ...]) -> np.ndarray:
-    return np.array(boxes, np.float64).reshape(-1, 5)
-
-
-@pytest.mark.parametrize(("select", "expected"), [("largest", LEFT_LARGE), ("central", MIDDLE), ("confident", SURE)])
-def test_select(select: str, expected: tuple[float, ...]) -> None:
-    for order in ((0, 1, 2), (2, 1, 0), (1, 2, 0)):
-        boxes = rows(LEFT_LARGE, MIDDLE, SURE)[list(order)]
-        chosen = choose_faces([boxes], [SIZE], select)
-        assert chosen[0] is not None
-        assert tuple(chosen[0][1]) == expected
-    assert set(SELECT) == {"largest", "central", "confident"}
-
-
-def test_the_chosen_face_is_followed() -> None:
-    # The other face becomes the larger one from the second frame on.
-    detections = [
-        rows((100, 100, 120, 120, 1), (10 + 2 * t, 10, 40 + 2 * t, 40, 1), (100, 100, 150 + t, 150 + t, 1))[
-            [1, 0] if t == 0 else [1, 2]
-        ]
-        for t in range(6)
-    ]
-    chosen = choose_faces(detections, [SIZE] * 6, "largest")
-    assert [(c[0], c[1][0]) for c in chosen if c] == [(0, 10 + 2 * t) for t in range(6)]
-
-
-def test_one_frame_of_somebody_else_does_not_move_the_crop() -> None:
-    mine, other = (10, 10, 40, 40, 1), (100, 100, 180, 180, 1)
-    seen = [rows(mine), rows(other), rows(mine, other), rows(), rows(other), rows(mine)]
-    chosen = choose_faces(seen, [SIZE] * 6, "largest")
-    assert [None if c is None else (c[0], c[1][0]) for c in chosen] == [(0, 10), None, (0, 10), None, None, (0, 10)]
-
-
-def test_behind_a_cut_the_rule_chooses_again() -> None:
-    mine, other = (10, 10, 40, 40, 1), (100, 100, 180, 180, 1)
-    chosen = choose_faces([rows(mine)] * 3 + [rows(other)] * 4, [SIZE] * 7, "largest")
-    assert [None if c is None else c[0] for c in chosen] == [0, 0, 0, None, 1, 1, 1]
-    squares = follow(chosen)
-    assert {s.x for s in squares[:4]} == {25}
-    assert {s.x for s in squares[4:]} == {140}
-
-
-def test_a_face_that_was_missed_can_have_moved() -> None:
-    here, near, far = (10, 10, 40, 40, 1), (80, 10, 110, 40, 1), (150, 150, 180, 180, 1)
-    chosen = choose_faces([rows(here), rows(), rows(), rows(near)], [SIZE] * 4, "largest")
-    assert [None if c is None else c[0] for c in chosen] == [0, None, None, 0]
-    assert [round(s.x) for s in follow(chosen)] == [25, 48, 72, 95]
-    chosen = choose_faces([rows(here), rows(), rows(), rows(far), rows(far)], [SIZE] * 5, "largest")
-    assert [None if c is None else c[0] for c in chosen] == [0, None, None, None, 1]
-    assert [round(s.x) for s in follow(chosen)] == [25, 25, 25, 165, 165]
-
-
-def test_gaps_are_interpolated_and_ends_take_the_nearest() -> None:
-    def box(x: float) -> np.ndarray:
-        return np.array([x - 10, 40, x + 10, 60, 1.0])
-
-    # 20 20 30 40 50 50 before smoothing; the windows of the outer frames are one and three frames wide.
-    squares = follow([None, (0, box(20)), None, None, (0, box(50)), None])
-    np.testing.assert_allclose([s.x for s in squares], [20, 70 / 3, 32, 38, 140 / 3, 50])
-    np.testing.assert_allclose([(s.y, s.side) for s in squares], [(50, 20)] * 6)
-    assert follow([None, (0, box(20)), None]) == [square_of(box(20))] * 3
-
-
-@given(values=st.lists(st.floats(-1e4, 1e4), min_size=1, max_size=12))
-def test_smoothing(values: list[float]) -> None:
-    line = np.array(values)
-    result = smooth(line)
-    assert result[0] == line[0]
-    assert result[-1] == line[-1]
-    assert result.min() >= line.min() - 1e-6
-    assert result.max() <= line.max() + 1e-6
-    assert (smooth(np.full(9, values[0])) == values[0]).all()
-    np.testing.assert_allclose(smooth(line)[::-1], smooth(line[::-1]), atol=1e-6)
-
-
-def test_smoothing_keeps_steady_motion_and_damps_jitter() -> None:
-    np.testing.assert_allclose(smooth(np.arange(9.0)), np.arange(9.0), atol=1e-12)
-    assert smooth(np.array([0.0, 0, 0, 5, 0, 0, 0])).tolist() == [0, 0, 1, 1, 1, 0, 0]

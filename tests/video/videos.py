@@ -57,6 +57,39 @@ def cartoon(height: int, width: int, x: float, y: float, side: float) -> NDArray
     return np.asarray(cv2.GaussianBlur(image, (0, 0), max(0.5, side * 0.015)), np.uint8)
 
 
+def scene(seed: int = 0, height: int = 180, width: int = 320) -> NDArray[np.uint8]:
+    """A background that differs from place to place and from seed to seed."""
+    small = np.random.default_rng(seed).integers(60, 200, (5, 8, 3), dtype=np.uint8)
+    return np.asarray(cv2.resize(small, (width, height), interpolation=cv2.INTER_CUBIC), np.uint8)
+
+
+def draw_person(
+    image: NDArray[np.uint8], x: float, y: float, side: float, shirt: tuple[int, int, int], seed: int = 0
+) -> list[float]:
+    """Draw a head of `side` pixels around (x, y) with a shirt below, and give the box of the face."""
+    rng = np.random.default_rng([seed, *shirt])
+    skin, hair = ((np.array(base) + rng.integers(-25, 25, 3)).tolist() for base in ((200, 160, 135), (60, 50, 40)))
+    features = rng.uniform(-0.04, 0.04, 6)
+
+    def ellipse(dx: float, dy: float, a: float, b: float, colour: Sequence[int]) -> None:
+        centre, axes = (
+            (round(16 * (x + dx * side)), round(16 * (y + dy * side))),
+            (round(16 * a * side), round(16 * b * side)),
+        )
+        cv2.ellipse(image, centre, axes, 0, 0, 360, tuple(colour), -1, cv2.LINE_AA, 4)
+
+    ellipse(0, 1.25, 0.95, 0.75, shirt)
+    ellipse(0, -0.12, 0.48, 0.55, hair)
+    ellipse(0, 0.02, 0.4, 0.5, skin)
+    for k in (-1, 1):
+        ellipse((0.18 + features[0]) * k, -0.1 + features[1], 0.09, 0.05, (240, 240, 240))
+        ellipse((0.18 + features[0]) * k, -0.1 + features[1], 0.04, 0.045, (30, 20, 20))
+        ellipse((0.18 + features[0]) * k, -0.2 + features[2], 0.11, 0.025, hair)
+    ellipse(0, 0.1 + features[3], 0.05, 0.08, [int(0.85 * value) for value in skin])
+    ellipse(0, 0.28 + features[4], 0.15 + features[5], 0.04, (150, 60, 60))
+    return [x - side / 2, y - side / 2, x + side / 2, y + side / 2]
+
+
 def write_video(
     path: Path,
     frames: int = 20,

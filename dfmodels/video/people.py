@@ -1,0 +1,278 @@
+"""Who is in a video: faces searched for over the whole of it and followed, one track a person."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.cluster.hierarchy import fcluster, linkage
+from scipy.spatial.distance import squareform
+
+from dfmodels.options import check_choice
+from dfmodels.video.decode import iter_frames, video_info
+from dfmodels.video.faces import FaceDetector, opencv, reduced
+from dfmodels.video.frame import Frame
+from dfmodels.video.tracking import Boxes, Follower, Looks, Tracklet, colour_likeness, squares_of
+
+__all__ = ["SELECT", "Person", "Survey", "choose", "survey_frames", "survey_people"]
+
+SEARCHES = 6  # frames a second that are searched between the clips
+MOST_SEARCHES = 512  # of them a video
+FARTHEST = 1.0  # seconds between two of them
+ONE_PERSON = 0.85  # likeness of the colours of one person in two scenes
+FEW = 3  # frames; a face in fewer of them may be a false detection
+BRIEF = 0.4  # seconds within which a false detection comes and goes
+UNSURE = 0.5  # score of a false detection, in scores of the person found most often
+APART = 1e6  # distance of two that are never one person
+
+
+@dataclass(frozen=True, eq=False)
+class Person:
+    """One person of a video.
+
+    Attributes:
+        track: number, from 1 in order of face area over the video, the largest first.
+        frames: numbers (N) of the frames that show the face, found or bridged, ascending.
+        times: their times (N) in seconds.
+        faces: the face in each (N, 15): x0, y0, x1, y1 in pixels of the video, score, x and y of five landmarks, NaN
+            where they are unknown. Those of a bridged one lie between its neighbours'.
+        found: whether the detector found it (N); otherwise it is bridged, see `survey_people`.
+    """
+
+    track: int
+    frames: NDArray[np.int64]
+    times: NDArray[np.float64]
+    faces: NDArray[np.float64]
+    found: NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What was looked at in a video, and who was seen.
+
+    Attributes:
+        frames: numbers of the frames read, ascending.
+        times: their times in seconds.
+        sizes: their heights and widths in pixels.
+        with_face: how many of them show a face, found or bridged.
+        damaged: numbers of those that are damaged; they are not searched.
+        people: everybody seen, by track; empty where no face was found.
+    """
+
+    frames: tuple[int, ...]
+    times: tuple[float, ...]
+    sizes: tuple[tuple[int, int], ...]
+    with_face: int
+    damaged: tuple[int, ...]
+    people: tuple[Person, ...]
+
+
+def survey_frames(num_frames_in_video: int, rate: float, plan: Sequence[Sequence[int]]) -> list[int]:
+    """Frames that are searched for faces: those of the clips, and every k-th one.
+
+    k = max(round(rate / SEARCHES), ceil(n / MOST_SEARCHES)); where k frames are longer than FARTHEST seconds only those
+    of the clips.
+
+    Args:
+        num_frames_in_video: n.
+        rate: frames per second.
+        plan: numbers of the frames of every clip.
+
+    Returns:
+        Ascending frame numbers.
+    """
+    step = max(1, round(rate / SEARCHES), math.ceil(num_frames_in_video / MOST_SEARCHES))
+    between = range(0, num_frames_in_video, step) if step <= FARTHEST * rate else range(0)
+    return sorted({index for clip in plan for index in clip}.union(between))
+
+
+def survey_people(
+    path: str | os.PathLike[str],
+    detector: FaceDetector,
+    plan: Sequence[Sequence[int]],
+    *,
+    landmarks: bool = False,
+    progress: Callable[[int], object] | None = None,
+) -> Survey:
+    """Search a video for faces and tell the people apart.
+
+    Args:
+        path: a video or a folder of images, as for `read_frames`.
+        detector: finds the faces of a frame; not one of whole frames.
+        plan: numbers of the frames of every clip, as of `clip_frames`.
+        landmarks: ask the detector for landmarks if it has them.
+        progress: called after each frame with the number of frames read so far.
+
+    Raises:
+        VideoError: nothing to read at `path`, or a video that is cut off.
+        ImportError: PyAV or OpenCV is not installed.
+    """
+    path = Path(path)
+    info = video_info(path)
+    wanted = survey_frames(info.num_frames, info.rate, plan)
+    follower = Follower()
+    frames: list[int] = []
+    times: list[float] = []
+    sizes: list[tuple[int, int]] = []
+    damaged: list[int] = []
+    with closing(iter_frames(path, set(wanted))) as reader:
+        for frame in reader:
+            frames.append(frame.index)
+            times.append(frame.time)
+            sizes.append((frame.image.shape[0], frame.image.shape[1]))
+            if frame.damaged:
+                damaged.append(frame.index)
+            else:
+                grey = opencv().cvtColor(reduced(frame.image)[0], opencv().COLOR_RGB2GRAY)
+                faces = detect(detector, frame, path, landmarks)
+                follower.add(frame.index, frame.time, frame.image, grey, faces)
+            if progress is not None:
+                progress(len(frames))
+            del frame  # the name would keep it alive while the next one is decoded
+    people = without_false(people_of(join(follower.finish())), times, frames)
+    shown = {int(index) for person in people for index in person.frames}
+    return Survey(tuple(frames), tuple(times), tuple(sizes), len(shown), tuple(damaged), tuple(people))
+
+
+def detect(detector: FaceDetector, frame: Frame, path: Path, landmarks: bool) -> Boxes:
+    """Faces (N, 15) of a frame, NaN for landmarks that are not wanted or that the detector does not give."""
+    if landmarks and hasattr(detector, "detect_landmarks"):
+        return np.asarray(detector.detect_landmarks(frame, path), np.float64).reshape(-1, 15)
+    faces = np.asarray(detector.detect(frame, path), np.float64).reshape(-1, 5)
+    return np.concatenate([faces, np.full((len(faces), 10), np.nan)], axis=1)
+
+
+def join(tracklets: Sequence[Tracklet]) -> list[list[Tracklet]]:
+    """Tracklets of one person each, by their looks: average linkage, never of two that share a frame."""
+    if len(tracklets) < 2:
+        return [list(tracklets)] if tracklets else []
+    looks = Looks.join([mean_look(tracklet) for tracklet in tracklets])
+    distances = 1 - colour_likeness(looks, looks).astype(np.float64)
+    at: dict[int, list[int]] = defaultdict(list)
+    for i, tracklet in enumerate(tracklets):
+        for number, found in zip(tracklet.frames, tracklet.found, strict=True):
+            if found:
+                at[number].append(i)
+    for together in at.values():
+        distances[np.ix_(together, together)] = APART
+    np.fill_diagonal(distances, 0)
+    distances = np.clip((distances + distances.T) / 2, 0, None)
+    groups = fcluster(linkage(squareform(distances, checks=False), "average"), 1 - ONE_PERSON, "distance")
+    people: dict[int, list[Tracklet]] = defaultdict(list)
+    for group, tracklet in zip(groups, tracklets, strict=True):
+        people[int(group)].append(tracklet)
+    return list(people.values())
+
+
+def mean_look(tracklet: Tracklet) -> Looks:
+    looks = Looks.join(tracklet.looks)
+    colours = looks.colours.mean(axis=0, keepdims=True)
+    norms = np.linalg.norm(colours, axis=2, keepdims=True)
+    return Looks(colours / np.where(norms > 0, norms, 1), looks.patches.mean(axis=0, keepdims=True))
+
+
+def people_of(groups: Sequence[Sequence[Tracklet]]) -> list[Person]:
+    """People of groups of tracklets, by face area."""
+    people = []
+    for group in groups:
+        # A sighting goes before a bridged face of another tracklet in the same frame.
+        rows: dict[int, tuple[float, Boxes, bool]] = {}
+        for found in (False, True):
+            for tracklet in group:
+                for row in zip(tracklet.frames, tracklet.times, tracklet.faces, tracklet.found, strict=True):
+                    if row[3] == found:
+                        rows[row[0]] = row[1:]
+        frames = sorted(rows)
+        people.append(
+            Person(
+                0,
+                np.array(frames, np.int64),
+                np.array([rows[number][0] for number in frames]),
+                np.array([rows[number][1] for number in frames]),
+                np.array([rows[number][2] for number in frames]),
+            )
+        )
+    return number_people(people)
+
+
+def number_people(people: Sequence[Person]) -> list[Person]:
+    ordered = sorted(people, key=lambda person: (-areas(person.faces).sum(), person.frames[0], *person.faces[0, :2]))
+    return [Person(i, p.frames, p.times, p.faces, p.found) for i, p in enumerate(ordered, 1)]
+
+
+def without_false(people: Sequence[Person], times: Sequence[float], frames: Sequence[int]) -> list[Person]:
+    """People without false detections.
+
+    Beside somebody found in FEW frames or more, a face found in fewer is none if its mean score is below UNSURE times
+    that of the one found most often, or if frames read just before and behind do not show it: within BRIEF seconds
+    nobody comes and goes.
+    """
+    sure = max(people, key=lambda person: int(person.found.sum()), default=None)
+    if sure is None or sure.found.sum() < FEW:
+        return list(people)
+    score = sure.faces[sure.found, 4].mean()
+    read = np.array(times)
+
+    def false(person: Person) -> bool:
+        if person.found.sum() >= FEW:
+            return False
+        before, behind = read[read < person.times[0]], read[read > person.times[-1]]
+        brief = len(before) > 0 and len(behind) > 0 and behind[0] - before[-1] <= BRIEF
+        return bool(brief or person.faces[person.found, 4].mean() < UNSURE * score)
+
+    return number_people([person for person in people if not false(person)])
+
+
+def areas(faces: Boxes) -> Boxes:
+    sides: Boxes = np.clip(faces[:, 2:4] - faces[:, :2], 0, None)
+    return sides.prod(axis=1)
+
+
+def face_area(person: Person, survey: Survey) -> float:
+    return float(areas(person.faces).sum())
+
+
+def nearness_to_centre(person: Person, survey: Survey) -> float:
+    """Negative mean distance from the centre of the frame, in its diagonals."""
+    size_of = dict(zip(survey.frames, survey.sizes, strict=True))
+    sizes = np.array([size_of[int(number)] for number in person.frames], np.float64)
+    offsets = squares_of(person.faces)[:, :2] - sizes[:, ::-1] / 2
+    return -float((np.hypot(*offsets.T) / np.hypot(*sizes.T)).mean())
+
+
+def confidence(person: Person, survey: Survey) -> float:
+    return float(person.faces[person.found, 4].mean())
+
+
+SELECT: dict[str, Callable[[Person, Survey], float]] = {
+    "largest": face_area,
+    "central": nearness_to_centre,
+    "confident": confidence,
+}
+
+
+def choose(survey: Survey, select: str) -> Person:
+    """The person to be judged.
+
+    Args:
+        survey: of a video that shows somebody.
+        select: "largest" (most face area over the video), "central" (nearest to the centre of the frame on average) or
+            "confident" (highest mean score). The last two choose among those who are seen in half as many frames as
+            the one seen in most of them, or more.
+
+    Raises:
+        ValueError: another rule.
+    """
+    check_choice("select", select, SELECT)
+    people = survey.people
+    if select != "largest":
+        most = max(len(person.frames) for person in people)
+        people = tuple(person for person in people if 2 * len(person.frames) >= most)
+    return max(people, key=lambda person: SELECT[select](person, survey))
