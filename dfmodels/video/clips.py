@@ -77,12 +77,16 @@ class LeftOut:
         reason: "damaged", a frame of it is damaged; "no_face", none of its frames shows a face; "gap", others are seen
             and the person is not, or is lost in between; "short", the person comes or goes within it.
         track: number of the person; None where the reason is that of everybody, "damaged" or "no_face".
+        frames: numbers of its frames in the video.
+        damaged: those of them that are damaged.
     """
 
     start: float
     end: float
     reason: str
     track: int | None
+    frames: tuple[int, ...] = ()
+    damaged: tuple[int, ...] = ()
 
 
 def clip_frames(
@@ -210,9 +214,7 @@ def read_clips(
     check_margin(margin)
     check_choice("select", select, SELECT)
     check_choice("sampling", sampling, SAMPLINGS)
-    if not isinstance(faces, str | None) and not callable(getattr(faces, "detect", None)):
-        raise TypeError(f"faces must be a string such as 'auto', or a face detector, got {type(faces).__name__}")
-    detector = face_detector("none" if faces is None else faces) if isinstance(faces, str | None) else faces
+    detector = face_detector("none" if faces is None else faces)
     return clips_of_one(
         Path(path), detector, num_frames, num_clips, select, progress, size, margin=margin, sampling=sampling, crop=crop
     )
@@ -337,8 +339,9 @@ def whole_clips(
     path: Path, plan: Sequence[Sequence[int]], cutter: Cutter, progress: Callable[[int], object] | None
 ) -> Iterator[Clip | LeftOut]:
     def cut(i: int, numbers: Sequence[int], frames: dict[int, Frame]) -> Clip | LeftOut:
-        if any(frames[number].damaged for number in numbers):
-            return LeftOut(frames[numbers[0]].time, frames[numbers[-1]].time, "damaged", None)
+        damaged = tuple(number for number in numbers if frames[number].damaged)
+        if damaged:
+            return LeftOut(frames[numbers[0]].time, frames[numbers[-1]].time, "damaged", None, tuple(numbers), damaged)
         return cutter.clip(numbers, frames, None)
 
     return read_plan(path, plan, cut, progress)

@@ -325,8 +325,8 @@ ALONE: dict[str, Callable[[], FaceDetector]] = {
 WITH_FILE: dict[str, Callable[[str], FaceDetector]] = {"centerface": CenterFace, "yunet": YuNet, "boxes": BoxesFile}
 
 
-def face_detector(spec: str) -> FaceDetector:
-    """The detector of a specification.
+def face_detector(spec: FaceDetector | str) -> FaceDetector:
+    """The detector of a specification; one that is a detector already is given back.
 
     Args:
         spec: `auto`, `centerface[:MODEL.onnx]`, `haar`, `yunet[:MODEL.onnx]`, `boxes:FILE.json` or `none`, see the
@@ -335,10 +335,13 @@ def face_detector(spec: str) -> FaceDetector:
 
     Raises:
         ValueError: another specification, or a file that is missing or has another form.
+        TypeError: neither a specification nor a detector.
         ImportError: a package that is needed is not installed.
     """
     if not isinstance(spec, str):
-        raise TypeError(f"faces must be a string such as 'auto', got {type(spec).__name__}")
+        if callable(getattr(spec, "detect", None)):
+            return spec
+        raise TypeError(f"faces must be a string such as 'auto', or a face detector, got {type(spec).__name__}")
     if spec == "auto":
         return best_detector()
     if spec in ALONE:
