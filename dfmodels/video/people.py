@@ -19,14 +19,13 @@ from dfmodels.options import check_choice
 from dfmodels.video.decode import iter_frames, video_info
 from dfmodels.video.faces import FaceDetector, opencv, reduced
 from dfmodels.video.frame import Frame
-from dfmodels.video.tracking import Boxes, Follower, Looks, Tracklet, colour_likeness, squares_of
+from dfmodels.video.tracking import ALIKE, Boxes, Follower, Tracklet, colour_likeness, squares_of
 
 __all__ = ["SELECT", "Person", "Survey", "choose", "survey_frames", "survey_people"]
 
 SEARCHES = 6  # frames a second that are searched between the clips
 MOST_SEARCHES = 512  # of them a video
 FARTHEST = 1.0  # seconds between two of them
-ONE_PERSON = 0.85  # likeness of the colours of one person in two scenes
 FEW = 3  # frames; a face in fewer of them may be a false detection
 BRIEF = 0.4  # seconds within which a false detection comes and goes
 UNSURE = 0.5  # score of a false detection, in scores of the person found most often
@@ -153,8 +152,10 @@ def join(tracklets: Sequence[Tracklet]) -> list[list[Tracklet]]:
     """Tracklets of one person each, by their looks: average linkage, never of two that share a frame."""
     if len(tracklets) < 2:
         return [list(tracklets)] if tracklets else []
-    looks = Looks.join([mean_look(tracklet) for tracklet in tracklets])
-    distances = 1 - colour_likeness(looks, looks).astype(np.float64)
+    colours = np.array([tracklet.colours for tracklet in tracklets])
+    norms = np.linalg.norm(colours, axis=2, keepdims=True)
+    colours /= np.where(norms > 0, norms, 1)
+    distances = 1 - colour_likeness(colours, colours).astype(np.float64)
     at: dict[int, list[int]] = defaultdict(list)
     for i, tracklet in enumerate(tracklets):
         for number, found in zip(tracklet.frames, tracklet.found, strict=True):
@@ -164,18 +165,11 @@ def join(tracklets: Sequence[Tracklet]) -> list[list[Tracklet]]:
         distances[np.ix_(together, together)] = APART
     np.fill_diagonal(distances, 0)
     distances = np.clip((distances + distances.T) / 2, 0, None)
-    groups = fcluster(linkage(squareform(distances, checks=False), "average"), 1 - ONE_PERSON, "distance")
+    groups = fcluster(linkage(squareform(distances, checks=False), "average"), 1 - ALIKE, "distance")
     people: dict[int, list[Tracklet]] = defaultdict(list)
     for group, tracklet in zip(groups, tracklets, strict=True):
         people[int(group)].append(tracklet)
     return list(people.values())
-
-
-def mean_look(tracklet: Tracklet) -> Looks:
-    looks = Looks.join(tracklet.looks)
-    colours = looks.colours.mean(axis=0, keepdims=True)
-    norms = np.linalg.norm(colours, axis=2, keepdims=True)
-    return Looks(colours / np.where(norms > 0, norms, 1), looks.patches.mean(axis=0, keepdims=True))
 
 
 def people_of(groups: Sequence[Sequence[Tracklet]]) -> list[Person]:
@@ -223,7 +217,8 @@ def without_false(people: Sequence[Person], times: Sequence[float], frames: Sequ
     def false(person: Person) -> bool:
         if person.found.sum() >= FEW:
             return False
-        before, behind = read[read < person.times[0]], read[read > person.times[-1]]
+        sighted = person.times[person.found]
+        before, behind = read[read < sighted[0]], read[read > sighted[-1]]
         brief = len(before) > 0 and len(behind) > 0 and behind[0] - before[-1] <= BRIEF
         return bool(brief or person.faces[person.found, 4].mean() < UNSURE * score)
 

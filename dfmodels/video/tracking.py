@@ -23,16 +23,16 @@ END_SECONDS = 0.2  # behind the last sighting or before the first one at most
 NEAR = 0.5  # sides of the face between where it is and where it was to be expected
 SPEED = 3.0  # sides a second that a face gets away from there
 GROWTH = 1.6  # of the side of a face from one frame read to the next
-ALIKE = 0.75  # likeness of the colours of one person in two frames
-SAME_FACE = 0.8  # correlation of the faces of one person in two frames, where the light has changed
-CONFIRMED = 0.6  # correlation of a bridged face with the sightings beside it
+ALIKE = 0.9  # likeness of the colours of one person
+SAME_FACE = 0.9  # correlation of the faces of one person in two frames, where the light has changed
+CONFIRMED = 0.75  # correlation of a bridged face with the sightings beside it
 
 PATCH = 24  # pixels of the side of a face that is compared
 SEARCH = 6  # such pixels by which a bridged face may be off its place
 REGION = 16  # pixels of the side of a region whose colours are counted
-LEVELS = 8  # of each of red, green and blue
+LEVELS = 12  # of each of red, green and blue
 FEATURES = LEVELS**3
-EXEMPLARS = 8  # looks kept of a tracklet
+HEAD, SHOULDERS = (-0.4, -0.65, 0.4, 0.5), (-0.5, 0.75, 0.5, 1.5)  # left, top, right, bottom from the centre, in sides
 
 Boxes = NDArray[np.float64]
 
@@ -115,11 +115,6 @@ class Looks:
     def __getitem__(self, rows: Any) -> Looks:
         return Looks(self.colours[rows], self.patches[rows])
 
-    @staticmethod
-    def join(looks: Sequence[Looks]) -> Looks:
-        """One after the other, at least one."""
-        return Looks(np.concatenate([look.colours for look in looks]), np.concatenate([look.patches for look in looks]))
-
 
 def looks_of(image: NDArray[np.uint8], grey: NDArray[np.uint8], boxes: Boxes) -> Looks:
     """Looks of the faces (N, 4 or more) of a frame, of which `grey` is a reduced copy."""
@@ -129,7 +124,7 @@ def looks_of(image: NDArray[np.uint8], grey: NDArray[np.uint8], boxes: Boxes) ->
     counts = np.zeros((len(boxes), 2, FEATURES), np.float32)
     patches = np.zeros((len(boxes), PATCH * PATCH), np.float32)
     for i, (x, y, side) in enumerate(squares_of(boxes)):
-        for part, (left, top, right, bottom) in enumerate(((-0.6, -0.7, 0.6, 0.6), (-1.2, 0.6, 1.2, 1.8))):
+        for part, (left, top, right, bottom) in enumerate((HEAD, SHOULDERS)):
             x0, x1 = (min(max(round(x + side * edge), 0), width) for edge in (left, right))
             y0, y1 = (min(max(round(y + side * edge), 0), height) for edge in (top, bottom))
             if x1 - x0 < 1 or y1 - y0 < 1 or y1 - y0 < side * (bottom - top) / 4:
@@ -168,13 +163,15 @@ def normalised(patch: NDArray[np.uint8]) -> NDArray[np.float32]:
     return values / norm if norm > PATCH else np.zeros_like(values)  # less than one grey level is no picture
 
 
-def colour_likeness(first: Looks, second: Looks) -> NDArray[np.float32]:
-    """Likeness (N, M) of colours, 0 to 1: Bhattacharyya's coefficient, the mean of head and shoulders where both show
-    them.
+def colour_likeness(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Likeness (N, M) of colours (N, 2, FEATURES) and (M, 2, FEATURES), 0 to 1.
+
+    The lower one of Bhattacharyya's coefficients of the heads and of the shoulders. Where one of the two does not show
+    shoulders what the heads lack counts twice.
     """
-    head, below = (first.colours[:, part] @ second.colours[:, part].T for part in range(2))
-    shown = [np.asarray(looks.colours[:, 1].any(axis=1)) for looks in (first, second)]
-    return np.where(shown[0][:, None] & shown[1], (head + below) / 2, head)
+    head, below = (first[:, part] @ second[:, part].T for part in range(2))
+    shown = [np.asarray(colours[:, 1].any(axis=1)) for colours in (first, second)]
+    return np.where(shown[0][:, None] & shown[1], np.minimum(head, below), 2 * head - 1)
 
 
 def face_likeness(first: Looks, second: Looks) -> NDArray[np.float32]:
@@ -190,20 +187,20 @@ class Tracklet:
         frames, times: numbers and seconds of the frames that show it, ascending.
         faces: one (15) for each of them.
         found: False for the bridged ones.
-        looks: at most EXEMPLARS of its sightings, spread over them.
         last: the look of its last sighting.
+        colours: sum of the colours (2, FEATURES) of its sightings.
+        velocity: pixels a second, of x and y.
+        tail: bridged faces behind the last sighting, until there is another.
     """
 
     frames: list[int]
     times: list[float]
     faces: list[Boxes]
     found: list[bool]
-    looks: list[Looks]
     last: Looks
+    colours: NDArray[np.float32]
     velocity: Boxes = field(default_factory=lambda: np.zeros(2))
-    sightings: int = 1
-    stride: int = 1
-    tail: list[tuple[int, float, Boxes]] = field(default_factory=list)  # bridged behind the last sighting
+    tail: list[tuple[int, float, Boxes]] = field(default_factory=list)
 
     def expected(self, time: float) -> Boxes:
         """The box (4) at a later time: steady motion from the last sighting."""
@@ -213,14 +210,10 @@ class Tracklet:
     def add(self, number: int, time: float, face: Boxes, look: Looks) -> None:
         moved = squares_of(face[None])[0, :2] - squares_of(self.faces[-1][None])[0, :2]
         newest = moved / max(time - self.times[-1], 1e-3)
-        self.velocity = newest if self.sightings == 1 else (self.velocity + newest) / 2
+        self.velocity = (self.velocity + newest) / 2 if sum(self.found[:2]) > 1 else newest
         self.put(number, time, face, True)
         self.last = look
-        if self.sightings % self.stride == 0:
-            self.looks.append(look)
-            if len(self.looks) > EXEMPLARS:
-                self.looks, self.stride = self.looks[::2], 2 * self.stride
-        self.sightings += 1
+        self.colours = self.colours + look.colours[0]
         self.tail.clear()
 
     def put(self, number: int, time: float, face: Boxes, found: bool) -> None:
@@ -273,7 +266,7 @@ class Follower:
         for j, face in enumerate(faces):
             if j not in taken:
                 look = looks[j : j + 1]
-                self.active.append(Tracklet([number], [time], [face], [True], [look], look))
+                self.active.append(Tracklet([number], [time], [face], [True], look, look.colours[0]))
                 self._lead(self.active[-1])
         self.seen.append(frame)
 
@@ -300,8 +293,13 @@ class Follower:
         side = np.maximum(np.sqrt(here[None, :, 2] * there[:, None, 2]), 1.0)
         away = np.hypot(*(here[None, :, axis] - there[:, None, axis] for axis in range(2))) / side
         growth = np.abs(np.log(np.maximum(here[None, :, 2], 1) / np.maximum(there[:, None, 2], 1)))
-        last = Looks.join([tracklet.last for tracklet in self.active])
-        colours, same = colour_likeness(last, looks), face_likeness(last, looks)
+        last = Looks(
+            *(
+                np.concatenate(arrays)
+                for arrays in zip(*((t.last.colours, t.last.patches) for t in self.active), strict=True)
+            )
+        )
+        colours, same = colour_likeness(last.colours, looks.colours), face_likeness(last, looks)
         reach = NEAR + SPEED * waited
         possible = (away <= reach) & (growth <= np.log(GROWTH)) & ((colours >= ALIKE) | (same >= SAME_FACE))
         cost = away / reach + growth + (1 - overlaps(expected, faces)) + 2 * (1 - colours) + (1 - same)

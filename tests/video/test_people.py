@@ -2,11 +2,324 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from dfmodels.video import (
+    Clip,
+    Frame,
+    LeftOut,
+    Survey,
+    clip_frames,
+    face_detector,
+    people,
+    read_clips,
+    read_people,
+    survey_people,
+)
 from dfmodels.video.tracking import follow, smooth
+from tests.video.videos import draw_person, scene, write_video
+
+SHIRTS = {"red": (200, 40, 40), "blue": (40, 60, 200), "green": (40, 160, 60), "white": (235, 235, 225)}
+HEIGHT, WIDTH = 180, 320
+
+Cast = list[tuple[str, float, float, float]]  # name, x, y, side, those in front last
+
+
+class Film:
+    """A video of drawn people whose boxes are known: `at` says who is where in a frame, `hidden` who is not found."""
+
+    name = "known boxes"
+    whole_frame = False
+
+    def __init__(
+        self,
+        path: Path,
+        frames: int,
+        at: Callable[[int], Cast],
+        *,
+        found: Callable[[int, str], bool] = lambda index, name: True,
+        background: Callable[[int], int] = lambda index: 0,
+    ) -> None:
+        self.at, self.found, self.background, self.frames = at, found, background, frames
+        self.path = write_video(path / "film.mp4", frames, self.picture)
+
+    def picture(self, index: int) -> np.ndarray:
+        image = scene(self.background(index), HEIGHT, WIDTH)
+        for name, x, y, side in self.at(index):
+            draw_person(image, x, y, side, SHIRTS[name])
+        return image
+
+    def detect(self, frame: Frame, path: object) -> np.ndarray:
+        rows = [
+            (x - side / 2, y - side / 2, x + side / 2, y + side / 2, 0.9)
+            for name, x, y, side in self.at(frame.index)
+            if self.found(frame.index, name)
+        ]
+        return np.array(rows).reshape(-1, 5)
+
+    def survey(self, num_frames: int = 8, num_clips: int | None = None) -> Survey:
+        return survey_people(self.path, self, clip_frames(self.frames, num_frames, num_clips))
+
+    def who(self, survey: Survey) -> list[str]:
+        """The name of everybody seen, by track: the one whose box is nearest in most frames."""
+        names = []
+        for person in survey.people:
+            nearest = []
+            for index, face in zip(person.frames.tolist(), person.faces, strict=True):
+                cast = self.at(index)
+                if not cast:
+                    nearest.append("nobody")
+                    continue
+                x, y = (face[0] + face[2]) / 2, (face[1] + face[3]) / 2
+                nearest.append(min(cast, key=lambda who: np.hypot(who[1] - x, who[2] - y))[0])
+            (name,) = set(nearest)
+            names.append(name)
+        return names
+
+
+def shirt(image: np.ndarray) -> str:
+    """Whose shirt is at the lower edge of a crop of margin 2."""
+    height, width = image.shape[:2]
+    colour = image[int(0.93 * height) :, int(0.45 * width) : int(0.55 * width)].reshape(-1, 3).mean(axis=0)
+    return min(SHIRTS, key=lambda name: float(np.abs(colour - SHIRTS[name]).sum()))
+
+
+def judged(film: Film, select: str = "largest", num_frames: int = 8) -> dict[int, str]:
+    """Who is in the crops of the clips, by their first frame; every crop of a clip shows the same person."""
+    result = {}
+    for clip in read_clips(film.path, num_frames=num_frames, size=32, faces=film, margin=2.0, select=select):
+        (result[clip.indices[0]],) = {shirt(image) for image in clip.frames}
+    return result
+
+
+def test_two_people_side_by_side(tmp_path: Path) -> None:
+    film = Film(tmp_path, 48, lambda i: [("red", 90, 70, 40), ("blue", 230 + i % 3, 75, 50)])
+    survey = film.survey()
+    assert film.who(survey) == ["blue", "red"]
+    assert [person.track for person in survey.people] == [1, 2]
+    assert all(person.found.all() and len(person.frames) == 48 for person in survey.people)
+    assert (survey.frames, survey.with_face, survey.damaged) == (tuple(range(48)), 48, ())
+    assert judged(film) == dict.fromkeys(range(0, 48, 8), "blue")
+    assert judged(film, "central") == dict.fromkeys(range(0, 48, 8), "blue")
+
+
+def test_sizes_cross_in_the_middle(tmp_path: Path) -> None:
+    film = Film(tmp_path, 80, lambda i: [("red", 90, 70, 70 - 0.5 * i), ("blue", 230, 75, 28 + 0.5 * i)])
+    assert film.who(film.survey()) == ["red", "blue"]
+    assert judged(film) == dict.fromkeys(range(0, 80, 8), "red")
+
+
+@pytest.mark.parametrize("pace", [1.5, 3.0, 6.0])
+def test_people_walk_past_each_other(tmp_path: Path, pace: float) -> None:
+    frames = int(200 / pace)
+
+    def hidden(index: int, name: str) -> bool:
+        return name == "red" and abs(pace * (2 * index) - 200) < 36
+
+    film = Film(
+        tmp_path,
+        frames,
+        lambda i: [("red", 60 + pace * i, 70, 40), ("blue", 260 - pace * i, 74, 44)],
+        found=lambda index, name: not hidden(index, name),
+    )
+    assert film.who(film.survey()) == ["blue", "red"]
+    whole = list(range(0, frames // 8 * 8, 8))
+    assert judged(film) == dict.fromkeys(whole, "blue")
+    survey = film.survey()
+    got = list(read_people(film.path, clip_frames(frames, 8), survey, [2], size=32, margin=2.0))
+    behind = [any(hidden(index, "red") for index in range(start, start + 8)) for start in whole]
+    for clip, covered, start in zip(got, behind, whole, strict=True):
+        if isinstance(clip, Clip):
+            assert clip.indices[0] == start
+            assert not covered
+            assert {shirt(image) for image in clip.frames} == {"red"}
+        else:
+            assert covered
+            assert clip.reason in ("gap", "short")
+
+
+def test_one_leaves_and_comes_back(tmp_path: Path) -> None:
+    film = Film(
+        tmp_path,
+        150,
+        lambda i: [("blue", 230, 75, 36), *([("red", 90, 70, 60)] if i < 35 or i >= 110 else [])],
+    )
+    survey = film.survey(num_clips=6)
+    assert film.who(survey) == ["red", "blue"]
+    plan = clip_frames(150, 8, 6)
+    got = list(read_people(film.path, plan, survey, [1, 2], size=16))
+    assert [(clip.start, clip.track) for clip in got] == [(numbers[0] / 25, t) for numbers in plan for t in (1, 2)]
+    for i, numbers in enumerate(plan):
+        red, blue = got[2 * i : 2 * i + 2]
+        assert isinstance(blue, Clip)
+        there = [index < 35 or index >= 110 for index in numbers]
+        if all(there):
+            assert isinstance(red, Clip)
+        else:
+            assert isinstance(red, LeftOut)
+            assert red.reason == ("short" if any(there) else "gap")
+
+
+@pytest.mark.parametrize("length", [4, 9, 30])
+def test_interview_of_two_people(tmp_path: Path, length: int) -> None:
+    """A B A B, in the same place of the picture."""
+    first = [("red", 160, 70, 60)]
+    second = [("blue", 158, 72, 56)]
+    film = Film(
+        tmp_path,
+        8 * length,
+        lambda i: second if i // length % 2 else first,
+        background=lambda i: i // length % 2,
+    )
+    assert film.who(film.survey()) == ["red", "blue"]
+    clips = judged(film, num_frames=3)
+    assert clips
+    assert clips == dict.fromkeys(clips, "red")
+    whole = {start for start in range(0, 8 * length - 2, 3) if start // length % 2 == (start + 2) // length % 2 == 0}
+    assert set(clips) == whole
+
+
+def test_somebody_for_one_second(tmp_path: Path) -> None:
+    def at(index: int) -> Cast:
+        return [("red", 90, 70, 50), ("blue", 240, 75, 44), *([("green", 165, 65, 30)] if 40 <= index < 65 else [])]
+
+    film = Film(tmp_path, 100, at)
+    assert film.who(film.survey(num_clips=2)) == ["red", "blue", "green"]
+    (third,) = film.survey(num_clips=2).people[2:]
+    assert (third.times[0], third.times[-1]) == pytest.approx((1.6, 2.56), abs=0.17)
+
+
+def test_a_face_in_the_mirror_is_another(tmp_path: Path) -> None:
+    film = Film(tmp_path, 40, lambda i: [("red", 90 + i, 70, 60), ("red", 250 - i, 70, 50)])
+    survey = film.survey()
+    assert [len(person.frames) for person in survey.people] == [40, 40]
+    for person, (start, step) in zip(survey.people, ((90, 1), (250, -1)), strict=True):
+        np.testing.assert_allclose(person.faces[:, [0, 2]].mean(axis=1), start + step * np.arange(40))
+
+
+def test_faces_at_the_edge(tmp_path: Path) -> None:
+    film = Film(tmp_path, 40, lambda i: [("red", 12, 20, 60), ("blue", 310, 168, 44)])
+    assert film.who(film.survey()) == ["red", "blue"]
+    got = list(read_clips(film.path, num_frames=8, size=16, faces=film))
+    assert len(got) == 5
+    assert all((clip.boxes >= 0).all() and (clip.boxes[:, 2] <= WIDTH).all() for clip in got)
+
+
+def test_twenty_faces(tmp_path: Path) -> None:
+    names = list(SHIRTS)
+
+    def at(index: int) -> Cast:
+        return [(names[(r + c) % 4], 30 + 60 * c + index % 2, 20 + 45 * r, 18 + r) for r in range(4) for c in range(5)]
+
+    film = Film(tmp_path, 24, at)
+    survey = film.survey()
+    assert len(survey.people) == 20
+    for person in survey.people:
+        assert len(person.frames) == 24
+        assert np.ptp(person.faces[:, 0]) < 2
+
+
+def test_nobody(tmp_path: Path) -> None:
+    film = Film(tmp_path, 20, lambda i: [])
+    survey = film.survey()
+    assert (survey.people, survey.with_face) == ((), 0)
+    assert len(survey.frames) == len(survey.times) == len(survey.sizes) == 17
+
+
+def test_noise_with_two_known_faces(tmp_path: Path) -> None:
+    """Every frame differs in every pixel, and the two boxes stay."""
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (16, 128, 256, 3), np.uint8)
+    path = write_video(tmp_path / "two.mp4", 16, lambda i: pictures[i])
+    found = {i: [[10, 20, 100, 110], [150, 30, 220, 100]] for i in range(16)}
+    (tmp_path / "two.json").write_text(json.dumps(found))
+    detector = face_detector(f"boxes:{tmp_path / 'two.json'}")
+    survey = survey_people(path, detector, clip_frames(16, 8))
+    assert [(person.faces[0, 0], len(person.frames)) for person in survey.people] == [(10, 16), (150, 16)]
+    (tmp_path / "two.json").write_text(json.dumps({**found, 1: None}))
+    detector = face_detector(f"boxes:{tmp_path / 'two.json'}")
+    survey = survey_people(path, detector, clip_frames(16, 8))
+    assert [len(person.frames) for person in survey.people] == [16, 16]
+
+
+def test_single_missed_frames_are_bridged(tmp_path: Path) -> None:
+    film = Film(tmp_path, 40, lambda i: [("red", 60 + 2 * i, 70, 50)], found=lambda index, name: index % 4 != 2)
+    (person,) = film.survey().people
+    assert person.frames.tolist() == list(range(40))
+    assert person.found.tolist() == [index % 4 != 2 for index in range(40)]
+    np.testing.assert_allclose(person.faces[:, 0], 35 + 2 * np.arange(40), atol=1e-6)
+    assert np.isnan(person.faces[:, 5:]).all()
+    assert list(judged(film).values()) == ["red"] * 5
+
+
+def test_a_gap_is_bridged_only_where_the_face_is_seen(tmp_path: Path) -> None:
+    gap = range(10, 17)
+    for there in (True, False):
+        film = Film(
+            tmp_path,
+            40,
+            lambda i, there=there: [("red", 60 + 2 * i, 70, 50)] if there or i not in gap else [],
+            found=lambda index, name: index not in gap,
+        )
+        (person,) = film.survey().people
+        assert person.frames.tolist() == [i for i in range(40) if there or i not in gap]
+    survey = film.survey()
+    got = read_people(film.path, clip_frames(40, 8), survey, size=8)
+    assert [clip.reason for clip in got if isinstance(clip, LeftOut)] == ["short", "short"]
+
+
+def test_a_long_gap_is_not_bridged_but_its_ends_are(tmp_path: Path) -> None:
+    film = Film(tmp_path, 80, lambda i: [("red", 60 + i, 70, 50)], found=lambda index, name: not 20 <= index < 50)
+    (person,) = film.survey().people
+    assert person.frames.tolist() == [*range(25), *range(45, 80)]
+    np.testing.assert_allclose(person.faces[:, 0], 35 + person.frames, atol=3)
+    assert person.found.sum() == 50
+
+
+def test_false_detections_are_nobody(tmp_path: Path) -> None:
+    class WithFalse(Film):
+        def detect(self, frame: Frame, path: object) -> np.ndarray:
+            false = {12: [(250, 20, 280, 50, 0.9)], 30: [(20, 120, 60, 160, 0.8)], 31: [(20, 121, 60, 160, 0.8)]}
+            return np.concatenate([super().detect(frame, path), np.array(false.get(frame.index, [])).reshape(-1, 5)])
+
+    film = WithFalse(tmp_path, 48, lambda i: [("red", 140, 90, 60)])
+    survey = film.survey()
+    assert film.who(survey) == ["red"]
+    assert survey.with_face == 48
+
+
+def test_frames_seconds_apart(tmp_path: Path) -> None:
+    """Single frames of a long video, told apart by their looks alone."""
+    spots = np.random.default_rng(1).integers(40, 280, 40)
+
+    def at(index: int) -> Cast:
+        cast: Cast = [("red", spots[index // 30 % 40], 60 + index // 30 % 3, 50)]
+        if index // 30 % 2:
+            cast.append(("blue", 320 - cast[0][1], 130, 36))
+        return cast
+
+    film = Film(tmp_path, 600, at)
+    plan = clip_frames(600, 1, 20, "even")
+    survey = survey_people(film.path, film, plan)
+    assert film.who(survey) == ["red", "blue"]
+    got = list(read_clips(film.path, num_frames=1, size=32, num_clips=20, sampling="even", faces=film, margin=2.0))
+    assert [shirt(clip.frames[0]) for clip in got] == ["red"] * 20
+
+
+def test_survey_frames() -> None:
+    plan = [[100, 101], [300, 301]]
+    assert people.survey_frames(310, 25.0, plan) == sorted({*range(0, 310, 4), 100, 101, 300, 301})
+    assert people.survey_frames(30000, 60.0, plan) == sorted({*range(0, 30000, 59), 100, 101, 300, 301})
+    assert people.survey_frames(30000, 25.0, plan) == [100, 101, 300, 301]
+    assert people.survey_frames(5, 0.5, [[0, 4]]) == [0, 4]
+
 
 # --- smoothing
 
