@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import stat
-from collections.abc import Collection, Generator, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dfmodels.optional import require
+from dfmodels.video.damage import DamageWatch
 from dfmodels.video.frame import Frame, VideoError, VideoInfo
 
 if TYPE_CHECKING:
@@ -196,33 +197,38 @@ def matroska_size(head: bytes) -> int | None:
     return sum(second) if second else None
 
 
-def iter_video(path: Path, wanted: Collection[int] | None) -> Generator[Frame, None, None]:
-    """The wanted frames of a video, None for all; the others are decoded but not converted to RGB."""
-    last = None if wanted is None else max(wanted, default=-1)
-    with open_video(path) as video:
+class FrameMaker:
+    """Makes frames of what the decoder of a video gives."""
+
+    def __init__(self, video: VideoFile) -> None:
         from av.video.reformatter import VideoReformatter
 
-        convert = VideoReformatter()
-        start = (video.container.start_time or 0) / 1e6
-        rate = float(video.stream.average_rate or DEFAULT_RATE)
-        time = 0.0
-        for index, raw in enumerate(iter_decoded(video)):
-            if raw.pts is not None and video.stream.time_base is not None:
-                time = max(0.0, float(raw.pts * video.stream.time_base) - start)
-            elif index:  # a stream without time stamps goes on at its mean rate
-                time += 1 / rate
-            if wanted is None or index in wanted:
-                yield Frame(index, time, to_rgb(video, raw, convert))
-            if last is not None and index >= last:
-                return
+        self.video = video
+        self.convert = VideoReformatter()
+        self.start = (video.container.start_time or 0) / 1e6
+        self.rate = float(video.stream.average_rate or DEFAULT_RATE)
+        self.time: float | None = None
+
+    def follow(self, raw: VideoFrame) -> None:
+        """Tell the time of every decoded frame, as a stream without time stamps goes on at its mean rate."""
+        if raw.pts is not None and self.video.stream.time_base is not None:
+            self.time = max(0.0, float(raw.pts * self.video.stream.time_base) - self.start)
+        else:
+            self.time = 0.0 if self.time is None else self.time + 1 / self.rate
+
+    def frame(self, index: int, raw: VideoFrame, damaged: bool) -> Frame:
+        """The frame followed last, in RGB and turned."""
+        assert self.time is not None
+        return Frame(index, self.time, to_rgb(self.video, raw, self.convert), damaged)
 
 
-def iter_decoded(video: VideoFile) -> Generator[VideoFrame, None, None]:
-    """Decode the video; a break in it raises VideoError after the frames before the break."""
+def iter_decoded(video: VideoFile) -> Generator[tuple[VideoFrame, bool], None, None]:
+    """Decode the video: frames, and whether they are damaged; a break raises VideoError after the frames before it."""
     from av.error import FFmpegError
 
     packets = video.container.demux(video.stream)
-    decoded, sent, end = 0, 0, 0
+    watch = DamageWatch()
+    decoded, given, sent, end = 0, 0, 0, 0
     failure: Exception | None = None
     broken = False
     while True:
@@ -234,7 +240,9 @@ def iter_decoded(video: VideoFile) -> Generator[VideoFrame, None, None]:
                 break
             broken = ends_early(video, packet)
             if not broken:
-                sent += shows_frame(video, packet)
+                if shows_frame(video, packet):
+                    watch.send(packet.pts)
+                    sent += 1
                 end = max(end, packet_end(packet))
                 frames = video.stream.decode(packet)
         except (FFmpegError, OSError, ValueError, IndexError) as error:  # IndexError: a stream that begins later
@@ -246,15 +254,18 @@ def iter_decoded(video: VideoFile) -> Generator[VideoFrame, None, None]:
             frames = drain(video)
         for frame in frames:
             decoded += 1
-            yield frame
+            for known in watch.take(frame):
+                given += 1
+                yield known
         if broken:
             break
     # Several threads lose good frames before a damaged one, offer frames behind it, and are silent about damage near
     # the end. One thread stops at the right place.
     if video.threads and not broken and (failure or (decoded < sent and video.format not in BROADCAST)):
         with open_video(video.path, threads=False) as again:
-            yield from islice(iter_decoded(again), decoded, None)
+            yield from islice(iter_decoded(again), given, None)
         return
+    yield from watch.rest()
     if failure is not None:
         raise video.broken("damaged", decoded) from failure
     if broken or falls_short(video, end):

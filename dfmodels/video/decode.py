@@ -6,9 +6,10 @@ import os
 from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 
-from dfmodels.video.container import iter_video, open_video, survey_packets
+from dfmodels.video.container import open_video, survey_packets
 from dfmodels.video.frame import Frame, VideoError, VideoInfo
 from dfmodels.video.images import IMAGE_RATE, IMAGE_SUFFIXES, image_files, iter_images
+from dfmodels.video.seeking import iter_video
 
 __all__ = ["Frame", "VideoError", "VideoInfo", "count_frames", "iter_frames", "read_frames", "video_info"]
 

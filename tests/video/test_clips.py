@@ -28,6 +28,7 @@ from dfmodels.video import (
     folder_clip_frames,
     read_clips,
     read_frames,
+    seeking,
 )
 from tests.video.videos import STEP, cartoon, cut, cv2, draw_person, noise, scene, write_image, write_video
 
@@ -412,7 +413,7 @@ def test_frames_behind_the_last_clip_are_not_decoded(tmp_path: Path, monkeypatch
             decoded.append(1)
             yield frame
 
-    monkeypatch.setattr(container, "iter_decoded", counted)
+    monkeypatch.setattr(seeking, "iter_decoded", counted)
     monkeypatch.setattr(container, "to_rgb", lambda *args: converted.append(1) or convert(*args))
     got = list(read_clips(path, num_frames=4, size=8, num_clips=2))
     assert [clip.indices[0] for clip in got] == [12, 44]

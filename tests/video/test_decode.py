@@ -366,7 +366,7 @@ class FakeStream:
 def fake_video(form: str, *pts: int, error: Exception | None = None) -> VideoFile:
     def demux(stream: FakeStream) -> Iterator[SimpleNamespace]:
         for value in pts:
-            yield SimpleNamespace(pts=value, size=9, is_corrupt=value == 13, is_discard=False)
+            yield SimpleNamespace(pts=value, size=9, is_corrupt=value == 13, is_discard=False, key_frame=True)
         if error is not None:
             raise error
 
@@ -375,7 +375,7 @@ def fake_video(form: str, *pts: int, error: Exception | None = None) -> VideoFil
 
 
 def test_broadcasts_go_on_behind_damage() -> None:
-    assert [frame.pts for frame in iter_decoded(fake_video("mpegts", -1, 1, 13, -2, 3))] == [1, 13, 3]
+    assert [frame.pts for frame, _ in iter_decoded(fake_video("mpegts", -1, 1, 13, -2, 3))] == [1, 13, 3]
     with pytest.raises(VideoError, match="the video is damaged, 1 frames could be read"):
         list(iter_decoded(fake_video("mp4", 1, -1, 2)))
     with pytest.raises(VideoError, match="the video is cut off, 1 frames could be read"):

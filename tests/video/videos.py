@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
 
@@ -26,6 +26,14 @@ def ramp(size: tuple[int, int] = (48, 64)) -> Picture:
 def noise(index: int) -> NDArray[np.uint8]:
     """Frames that fill a file, so that a cut falls between them."""
     return np.random.default_rng(index).integers(0, 255, (48, 64, 3), dtype=np.uint8)
+
+
+def moving(index: int) -> NDArray[np.uint8]:
+    """A texture that drifts under a bar that moves otherwise: every frame leans on the ones before it."""
+    texture = np.random.default_rng(0).integers(0, 255, (12, 16, 3), dtype=np.uint8).repeat(4, 0).repeat(4, 1)
+    image = np.roll(texture, (index * 3, index * 2), (0, 1))
+    image[10:30, index * 5 % 44 : index * 5 % 44 + 20] = index * 7 % 250
+    return image
 
 
 def corners(index: int) -> NDArray[np.uint8]:
@@ -99,13 +107,14 @@ def write_video(
     pixels: str = "yuv420p",
     pts: Sequence[int] | None = None,
     sound: bool = False,
+    encoder: Mapping[str, str] | None = None,
     **container_options: str,
 ) -> Path:
-    """A video of 25 frames per second; `pts` in 25ths of a second."""
+    """A video of 25 frames per second; `pts` in 25ths of a second, `encoder` has options of the codec."""
     picture = picture or ramp()
     height, width = picture(0).shape[:2]
     with av.open(str(path), "w", options=container_options) as container:
-        stream = container.add_stream(codec, rate=25)
+        stream = container.add_stream(codec, rate=25, options=dict(encoder or {}))
         stream.height, stream.width, stream.pix_fmt = height, width, pixels
         voice = container.add_stream("aac", rate=16000) if sound else None
         for i in range(frames):
