@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dfmodels.optional import require
 from dfmodels.video.damage import DamageWatch
 from dfmodels.video.frame import Frame, VideoError, VideoInfo
+from dfmodels.video.matroska import ClusterCheck, segment_span
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -48,6 +49,7 @@ class VideoFile:
         promised: number of frames the header announces, None where the container has no such number.
         present: how many of those lie inside the file, None where the header does not tell.
         missing_bytes: bytes between the end of the file and the end its header announces.
+        check: tells damaged packets where the container has checksums.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class VideoFile:
     promised: int | None = None
     present: int | None = None
     missing_bytes: int = 0
+    check: ClusterCheck | None = None
 
     @property
     def format(self) -> str:
@@ -176,25 +179,11 @@ def measure(video: VideoFile, file: BinaryIO, size: int) -> None:
     elif video.format.startswith("matroska"):
         position = file.tell()
         file.seek(0)
-        video.missing_bytes = max(0, (matroska_size(file.read(64)) or 0) - size)
+        span = segment_span(file.read(64))
         file.seek(position)
-
-
-def matroska_size(head: bytes) -> int | None:
-    """Bytes of a matroska file by its own header: the EBML header, then one segment, each with a length; else None."""
-
-    def number(at: int) -> tuple[int, int] | None:
-        width = 9 - head[at].bit_length() if at < len(head) else 9
-        if width > 8 or at + width > len(head):
-            return None
-        value = int.from_bytes(head[at : at + width], "big") & ((1 << 7 * width) - 1)
-        # All bits set means that the length was not known when the header was written.
-        return None if value == (1 << 7 * width) - 1 else (value, at + width)
-
-    first = number(4) if head[:4] == b"\x1a\x45\xdf\xa3" else None
-    start = sum(first) if first else len(head)
-    second = number(start + 4) if head[start : start + 4] == b"\x18\x53\x80\x67" else None
-    return sum(second) if second else None
+        if span is not None:
+            video.missing_bytes = max(0, span[1] - size)
+        video.check = ClusterCheck(file)
 
 
 class FrameMaker:
@@ -241,7 +230,7 @@ def iter_decoded(video: VideoFile) -> Generator[tuple[VideoFrame, bool], None, N
             broken = ends_early(video, packet)
             if not broken:
                 if shows_frame(video, packet):
-                    watch.send(packet.pts)
+                    watch.send(packet.pts, is_damaged(video, packet))
                     sent += 1
                 end = max(end, packet_end(packet))
                 frames = video.stream.decode(packet)
@@ -277,6 +266,11 @@ def iter_decoded(video: VideoFile) -> Generator[tuple[VideoFrame, bool], None, N
 def ends_early(video: VideoFile, packet: Packet[VideoStream]) -> bool:
     """Whether the file ends inside this packet; ffmpeg flags it and would decode half of it."""
     return packet.is_corrupt and video.format not in BROADCAST
+
+
+def is_damaged(video: VideoFile, packet: Packet[VideoStream]) -> bool:
+    """Whether a packet is known to be damaged without decoding it."""
+    return video.check is not None and packet.pos is not None and video.check.fails(packet.pos)
 
 
 def packet_end(packet: Packet[VideoStream]) -> int:

@@ -15,6 +15,7 @@ from dfmodels.video.container import (
     VideoFile,
     ends_early,
     falls_short,
+    is_damaged,
     iter_decoded,
     open_video,
     packet_end,
@@ -218,7 +219,7 @@ class Seeker:
         if shows_frame(self.video, packet) and (stamp := stamp_of(packet)) >= self.first:
             if stamp in self.watch.outstanding:
                 raise NotExactError
-            self.watch.send(stamp)
+            self.watch.send(stamp, is_damaged(self.video, packet))
         for raw in self.video.stream.decode(packet):
             if raw.pts is not None and raw.pts < self.first:  # a leading picture, whose past is not there
                 continue

@@ -16,8 +16,9 @@ import numpy as np
 import pytest
 
 from dfmodels.video import VideoError, count_frames, iter_frames, read_frames, video_info
-from dfmodels.video.container import VideoFile, iter_decoded, matroska_size
+from dfmodels.video.container import VideoFile, iter_decoded
 from dfmodels.video.images import natural_key
+from dfmodels.video.matroska import segment_span
 from tests.video.videos import STEP, av, corners, cut, noise, packets, ramp, turn, write_image, write_sound, write_video
 
 
@@ -456,11 +457,11 @@ def test_terminal_stays_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str])
 
 def test_matroska_size() -> None:
     ebml = b"\x1a\x45\xdf\xa3\x84abcd"
-    assert matroska_size(ebml + b"\x18\x53\x80\x67\x41\x00rest") == 9 + 4 + 2 + 256
-    assert matroska_size(ebml + b"\x18\x53\x80\x67\x01" + b"\xff" * 7) is None  # written live, length not known
-    assert matroska_size(ebml) is None
-    assert matroska_size(b"") is None
-    assert matroska_size(b"\x1a\x45\xdf\xa3\x00") is None
+    assert segment_span(ebml + b"\x18\x53\x80\x67\x41\x00rest") == (9 + 4 + 2, 9 + 4 + 2 + 256)
+    assert segment_span(ebml + b"\x18\x53\x80\x67\x01" + b"\xff" * 7) is None  # written live, length not known
+    assert segment_span(ebml) is None
+    assert segment_span(b"") is None
+    assert segment_span(b"\x1a\x45\xdf\xa3\x00") is None
 
 
 # --- folders of images
