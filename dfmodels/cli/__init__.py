@@ -10,9 +10,9 @@ from contextlib import contextmanager
 
 import dfmodels
 import dfops
-from dfmodels.cli import convert, demo, info, models, score
+from dfmodels.cli import convert, demo, fetch, info, models, score
 
-COMMANDS = {"score": score, "demo": demo, "convert": convert, "list": models, "info": info}
+COMMANDS = {"score": score, "demo": demo, "convert": convert, "fetch": fetch, "list": models, "info": info}
 LOG = logging.getLogger(dfmodels.__name__)
 
 

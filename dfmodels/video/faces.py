@@ -283,9 +283,13 @@ def centerface_faces(heat: NDArray[Any], scale: NDArray[Any], offset: NDArray[An
 
 
 def yunet_file() -> Path:
-    """Where the YuNet model is looked for: DFMODELS_YUNET, else its published name in the user's cache folder."""
-    if named := os.environ.get(YUNET_VARIABLE):
-        return Path(named)
+    """Where the YuNet model is looked for: DFMODELS_YUNET, else the user's cache folder."""
+    named = os.environ.get(YUNET_VARIABLE)
+    return Path(named) if named else yunet_cache()
+
+
+def yunet_cache() -> Path:
+    """The YuNet model in the user's cache folder, under its published name."""
     cache = os.environ.get("XDG_CACHE_HOME", "")
     # the rule of the specification: a relative path there is ignored
     return (Path(cache) if os.path.isabs(cache) else Path.home() / ".cache") / "dfmodels" / YUNET_FILE
