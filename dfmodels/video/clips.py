@@ -356,7 +356,7 @@ def clips_of_people(
     progress: Callable[[int], object] | None,
 ) -> Iterator[Clip | LeftOut]:
     fitted = fitting(plan, survey.frames[-1])
-    outcomes = [outcomes_of(numbers, survey, people) for numbers in fitted]
+    outcomes = outcomes_of(fitted, survey, people)
     shown = [[outcome for outcome in each if isinstance(outcome, Person)] for each in outcomes]
     read = [i for i, each in enumerate(shown) if each]
 
@@ -373,28 +373,39 @@ def clips_of_people(
                 yield outcome if isinstance(outcome, LeftOut) else next(clips)
 
 
-def outcomes_of(numbers: Sequence[int], survey: Survey, people: Sequence[Person]) -> list[Person | LeftOut]:
-    """What becomes of a clip: the people that it shows, and why it is left out for the others."""
-    frames = sorted(set(numbers))
-    rows = np.searchsorted(survey.frames, [frames[0], frames[-1]])
-    start, end = (survey.times[row] for row in rows)
-    if not set(survey.damaged).isdisjoint(frames):
-        return [LeftOut(start, end, "damaged", None)]
-    if not any(np.isin(frames, person.frames).any() for person in survey.people):
-        return [LeftOut(start, end, "no_face", None)]
-    reasons = [missing(np.isin(frames, person.frames)) for person in people]
-    return [
-        LeftOut(start, end, reason, person.track) if reason else person
-        for person, reason in zip(people, reasons, strict=True)
-    ]
+def outcomes_of(
+    plan: Sequence[Sequence[int]], survey: Survey, people: Sequence[Person]
+) -> list[list[Person | LeftOut]]:
+    """What becomes of every clip: the people that it shows, and why it is left out for the others."""
+    times = dict(zip(survey.frames, survey.times, strict=True))
+    broken = set(survey.damaged)
+    seen = {number for person in survey.people for number in person.frames.tolist()}
+    shown = {person.track: set(person.frames.tolist()) for person in people}
+    outcomes: list[list[Person | LeftOut]] = []
+    for numbers in plan:
+        start, end, frames = times[numbers[0]], times[numbers[-1]], tuple(numbers)
+        damaged = tuple(sorted(broken.intersection(numbers)))
+        if damaged:
+            outcomes.append([LeftOut(start, end, "damaged", None, frames, damaged)])
+        elif seen.isdisjoint(numbers):
+            outcomes.append([LeftOut(start, end, "no_face", None, frames)])
+        else:
+            reasons = [missing([number in shown[person.track] for number in numbers]) for person in people]
+            outcomes.append(
+                [
+                    LeftOut(start, end, reason, person.track, frames) if reason else person
+                    for person, reason in zip(people, reasons, strict=True)
+                ]
+            )
+    return outcomes
 
 
-def missing(there: NDArray[np.bool_]) -> str | None:
-    """Why a clip is left out that shows the person in some of its frames (N), or in none; None where it is given."""
-    if there.all():
+def missing(there: Sequence[bool]) -> str | None:
+    """Why a clip is left out that shows the person in some of its frames, or in none; None where it is given."""
+    if all(there):
         return None
-    first, last = int(there.argmax()), len(there) - int(there[::-1].argmax())
-    return "short" if there.any() and there[first:last].all() else "gap"
+    inside = there[there.index(True) : len(there) - there[::-1].index(True)] if any(there) else [False]
+    return "short" if all(inside) else "gap"
 
 
 def fitting(plan: Sequence[Sequence[int]], last: int) -> list[list[int]]:

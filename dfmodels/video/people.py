@@ -13,7 +13,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from scipy.cluster.hierarchy import fcluster, linkage
-from scipy.spatial.distance import squareform
 
 from dfmodels.options import check_choice
 from dfmodels.video.decode import iter_frames, video_info
@@ -29,6 +28,7 @@ FARTHEST = 1.0  # seconds between two of them
 FEW = 3  # frames; a face in fewer of them may be a false detection
 BRIEF = 0.4  # seconds within which a false detection comes and goes
 UNSURE = 0.5  # score of a false detection, in scores of the person found most often
+MOST_TRACKLETS = 512  # that are kept apart before the end of the video
 APART = 1e6  # distance of two that are never one person
 
 
@@ -116,7 +116,7 @@ def survey_people(
     path = Path(path)
     info = video_info(path)
     wanted = survey_frames(info.num_frames, info.rate, plan)
-    follower = Follower()
+    follower, most = Follower(), MOST_TRACKLETS
     frames: list[int] = []
     times: list[float] = []
     sizes: list[tuple[int, int]] = []
@@ -134,6 +134,9 @@ def survey_people(
                 follower.add(frame.index, frame.time, frame.image, grey, faces)
             if progress is not None:
                 progress(len(frames))
+            if len(follower.done) >= most:  # those of a long video do not pile up
+                follower.done = join(follower.done)
+                most = max(MOST_TRACKLETS, 2 * len(follower.done))
             del frame  # the name would keep it alive while the next one is decoded
     people = without_false(people_of(join(follower.finish())), times, frames)
     shown = {int(index) for person in people for index in person.frames}
@@ -148,52 +151,51 @@ def detect(detector: FaceDetector, frame: Frame, path: Path, landmarks: bool) ->
     return np.concatenate([faces, np.full((len(faces), 10), np.nan)], axis=1)
 
 
-def join(tracklets: Sequence[Tracklet]) -> list[list[Tracklet]]:
-    """Tracklets of one person each, by their looks: average linkage, never of two that share a frame."""
+def join(tracklets: Sequence[Tracklet]) -> list[Tracklet]:
+    """Tracklets of one person each, by the colours alone: average linkage, never of two that share a frame."""
     if len(tracklets) < 2:
-        return [list(tracklets)] if tracklets else []
+        return list(tracklets)
     colours = np.array([tracklet.colours for tracklet in tracklets])
     norms = np.linalg.norm(colours, axis=2, keepdims=True)
     colours /= np.where(norms > 0, norms, 1)
-    distances = 1 - colour_likeness(colours, colours).astype(np.float64)
-    at: dict[int, list[int]] = defaultdict(list)
+    distances = np.clip(1 - colour_likeness(colours, colours).astype(np.float64), 0, None)
+    together: dict[int, list[int]] = defaultdict(list)
     for i, tracklet in enumerate(tracklets):
         for number, found in zip(tracklet.frames, tracklet.found, strict=True):
             if found:
-                at[number].append(i)
-    for together in at.values():
-        distances[np.ix_(together, together)] = APART
-    np.fill_diagonal(distances, 0)
-    distances = np.clip((distances + distances.T) / 2, 0, None)
-    groups = fcluster(linkage(squareform(distances, checks=False), "average"), 1 - ALIKE, "distance")
+                together[number].append(i)
+    for rows in together.values():
+        distances[np.ix_(rows, rows)] = APART
+    between = distances[np.triu_indices(len(tracklets), 1)]
     people: dict[int, list[Tracklet]] = defaultdict(list)
-    for group, tracklet in zip(groups, tracklets, strict=True):
+    for group, tracklet in zip(fcluster(linkage(between, "average"), 1 - ALIKE, "distance"), tracklets, strict=True):
         people[int(group)].append(tracklet)
-    return list(people.values())
+    return [one_of(group) for group in people.values()]
 
 
-def people_of(groups: Sequence[Sequence[Tracklet]]) -> list[Person]:
-    """People of groups of tracklets, by face area."""
-    people = []
-    for group in groups:
-        # A sighting goes before a bridged face of another tracklet in the same frame.
-        rows: dict[int, tuple[float, Boxes, bool]] = {}
-        for found in (False, True):
-            for tracklet in group:
-                for row in zip(tracklet.frames, tracklet.times, tracklet.faces, tracklet.found, strict=True):
-                    if row[3] == found:
-                        rows[row[0]] = row[1:]
-        frames = sorted(rows)
-        people.append(
-            Person(
-                0,
-                np.array(frames, np.int64),
-                np.array([rows[number][0] for number in frames]),
-                np.array([rows[number][1] for number in frames]),
-                np.array([rows[number][2] for number in frames]),
-            )
-        )
-    return number_people(people)
+def one_of(tracklets: Sequence[Tracklet]) -> Tracklet:
+    """One tracklet of all those of a person."""
+    # A sighting goes before a bridged face of another tracklet in the same frame.
+    rows = {
+        row[0]: row
+        for found in (False, True)
+        for tracklet in tracklets
+        for row in zip(tracklet.frames, tracklet.times, tracklet.faces, tracklet.found, strict=True)
+        if row[3] == found
+    }
+    frames, times, faces, founds = (list(column) for column in zip(*(rows[n] for n in sorted(rows)), strict=True))
+    colours = np.sum([tracklet.colours for tracklet in tracklets], axis=0)
+    return Tracklet(frames, times, faces, founds, tracklets[-1].last, colours)
+
+
+def people_of(tracklets: Sequence[Tracklet]) -> list[Person]:
+    """People of tracklets, by face area."""
+    return number_people(
+        [
+            Person(0, np.array(t.frames, np.int64), np.array(t.times), np.array(t.faces), np.array(t.found))
+            for t in tracklets
+        ]
+    )
 
 
 def number_people(people: Sequence[Person]) -> list[Person]:

@@ -103,17 +103,29 @@ class Looks:
     Attributes:
         colours: square roots of the shares of colours (N, 2, FEATURES) of the head and of what is below it, where the
             shoulders are; zero where that is outside the frame.
+        halves: likeness (N, 2) of the colours in every other column of these regions and of the rest, 0 to 1: how much
+            pixels that differ at random leave of it.
         patches: the faces (N, PATCH * PATCH), grey, of mean 0 and norm 1; zero where a face is one grey.
     """
 
     colours: NDArray[np.float32]
+    halves: NDArray[np.float32]
     patches: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.colours)
 
     def __getitem__(self, rows: Any) -> Looks:
-        return Looks(self.colours[rows], self.patches[rows])
+        return Looks(self.colours[rows], self.halves[rows], self.patches[rows])
+
+    @staticmethod
+    def join(looks: Sequence[Looks]) -> Looks:
+        """One after the other, at least one."""
+        return Looks(
+            np.concatenate([look.colours for look in looks]),
+            np.concatenate([look.halves for look in looks]),
+            np.concatenate([look.patches for look in looks]),
+        )
 
 
 def looks_of(image: NDArray[np.uint8], grey: NDArray[np.uint8], boxes: Boxes) -> Looks:
@@ -121,19 +133,24 @@ def looks_of(image: NDArray[np.uint8], grey: NDArray[np.uint8], boxes: Boxes) ->
     cv2 = require("cv2", "following faces")
     height, width = image.shape[:2]
     scale = grey.shape[1] / width
-    counts = np.zeros((len(boxes), 2, FEATURES), np.float32)
+    counts = np.zeros((len(boxes), 2, 2, FEATURES), np.float32)
     patches = np.zeros((len(boxes), PATCH * PATCH), np.float32)
     for i, (x, y, side) in enumerate(squares_of(boxes)):
         for part, (left, top, right, bottom) in enumerate((HEAD, SHOULDERS)):
             x0, x1 = (min(max(round(x + side * edge), 0), width) for edge in (left, right))
             y0, y1 = (min(max(round(y + side * edge), 0), height) for edge in (top, bottom))
-            if x1 - x0 < 1 or y1 - y0 < 1 or y1 - y0 < side * (bottom - top) / 4:
+            if x1 - x0 < 2 or y1 - y0 < max(1, side * (bottom - top) / 4):
                 continue
-            region = cv2.resize(image[y0:y1, x0:x1], (REGION, REGION), interpolation=cv2.INTER_AREA)
-            histogram = cv2.calcHist([region], [0, 1, 2], None, [LEVELS] * 3, [0, 256] * 3)
-            counts[i, part] = histogram.ravel() / REGION**2
+            size = (min(REGION, x1 - x0), min(REGION, y1 - y0))
+            region = cv2.resize(image[y0:y1, x0:x1], size, interpolation=cv2.INTER_AREA)
+            for half in range(2):
+                columns = np.ascontiguousarray(region[:, half::2])
+                histogram = cv2.calcHist([columns], [0, 1, 2], None, [LEVELS] * 3, [0, 256] * 3)
+                counts[i, part, half] = histogram.ravel() / (columns.size // 3)
         patches[i] = normalised(window(grey, (x * scale, y * scale, side * scale), 0)).ravel()
-    return Looks(np.sqrt(blur(counts)), patches)
+    shares = blur(counts)
+    halves = np.sqrt(shares[:, :, 0] * shares[:, :, 1]).sum(axis=2)
+    return Looks(np.sqrt(shares.mean(axis=2)), halves, patches)
 
 
 def blur(counts: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -163,13 +180,16 @@ def normalised(patch: NDArray[np.uint8]) -> NDArray[np.float32]:
     return values / norm if norm > PATCH else np.zeros_like(values)  # less than one grey level is no picture
 
 
-def colour_likeness(first: NDArray[np.float32], second: NDArray[np.float32]) -> NDArray[np.float32]:
+def colour_likeness(
+    first: NDArray[np.float32], second: NDArray[np.float32], most: NDArray[np.float32] | float = 1.0
+) -> NDArray[np.float32]:
     """Likeness (N, M) of colours (N, 2, FEATURES) and (M, 2, FEATURES), 0 to 1.
 
-    The lower one of Bhattacharyya's coefficients of the heads and of the shoulders. Where one of the two does not show
-    shoulders what the heads lack counts twice.
+    The lower one of Bhattacharyya's coefficients of the heads and of the shoulders, in parts of `most` (N, M, 2) that
+    can be reached. Where one of the two does not show shoulders what the heads lack counts twice.
     """
-    head, below = (first[:, part] @ second[:, part].T for part in range(2))
+    parts = np.stack([first[:, part] @ second[:, part].T for part in range(2)], axis=2)
+    head, below = np.moveaxis(np.minimum(parts / most, 1), 2, 0)
     shown = [np.asarray(colours[:, 1].any(axis=1)) for colours in (first, second)]
     return np.where(shown[0][:, None] & shown[1], np.minimum(head, below), 2 * head - 1)
 
@@ -293,13 +313,10 @@ class Follower:
         side = np.maximum(np.sqrt(here[None, :, 2] * there[:, None, 2]), 1.0)
         away = np.hypot(*(here[None, :, axis] - there[:, None, axis] for axis in range(2))) / side
         growth = np.abs(np.log(np.maximum(here[None, :, 2], 1) / np.maximum(there[:, None, 2], 1)))
-        last = Looks(
-            *(
-                np.concatenate(arrays)
-                for arrays in zip(*((t.last.colours, t.last.patches) for t in self.active), strict=True)
-            )
-        )
-        colours, same = colour_likeness(last.colours, looks.colours), face_likeness(last, looks)
+        last = Looks.join([tracklet.last for tracklet in self.active])
+        most = np.minimum(last.halves[:, None], looks.halves)
+        colours = colour_likeness(last.colours, looks.colours, np.where(most > 0, most, 1))
+        same = face_likeness(last, looks)
         reach = NEAR + SPEED * waited
         possible = (away <= reach) & (growth <= np.log(GROWTH)) & ((colours >= ALIKE) | (same >= SAME_FACE))
         cost = away / reach + growth + (1 - overlaps(expected, faces)) + 2 * (1 - colours) + (1 - same)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Generator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +16,11 @@ from dfmodels.video import (
     Frame,
     LeftOut,
     Survey,
+    VideoError,
     clip_frames,
+    clips,
     face_detector,
+    iter_frames,
     people,
     read_clips,
     read_people,
@@ -249,6 +252,16 @@ def test_noise_with_two_known_faces(tmp_path: Path) -> None:
     assert [len(person.frames) for person in survey.people] == [16, 16]
 
 
+@pytest.mark.parametrize("side", [8, 12, 20, 40])
+def test_small_faces_in_noise(tmp_path: Path, side: int) -> None:
+    rng = np.random.default_rng(0)
+    pictures = rng.integers(0, 255, (16, 48, 64, 3), np.uint8)
+    path = write_video(tmp_path / "noise.mp4", 16, lambda i: pictures[i])
+    (tmp_path / "a.json").write_text(json.dumps({i: [[10, 5, 10 + side, 5 + side]] for i in range(16)}))
+    (person,) = survey_people(path, face_detector(f"boxes:{tmp_path / 'a.json'}"), clip_frames(16, 8)).people
+    assert person.found.tolist() == [True] * 16
+
+
 def test_single_missed_frames_are_bridged(tmp_path: Path) -> None:
     film = Film(tmp_path, 40, lambda i: [("red", 60 + 2 * i, 70, 50)], found=lambda index, name: index % 4 != 2)
     (person,) = film.survey().people
@@ -311,6 +324,69 @@ def test_frames_seconds_apart(tmp_path: Path) -> None:
     assert film.who(survey) == ["red", "blue"]
     got = list(read_clips(film.path, num_frames=1, size=32, num_clips=20, sampling="even", faces=film, margin=2.0))
     assert [shirt(clip.frames[0]) for clip in got] == ["red"] * 20
+
+
+def test_tracklets_of_a_long_video_are_joined_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cuts every half second, so that a video has many tracklets."""
+
+    def at(index: int) -> Cast:
+        scene = index // 12
+        return [("red", 90 + 70 * (scene % 3), 70, 50)] if scene % 2 else [("blue", 160, 75, 40), ("green", 60, 70, 30)]
+
+    film = Film(tmp_path, 240, at, background=lambda index: index // 12 % 2)
+    expected = film.survey()
+    assert film.who(expected) == ["red", "blue", "green"]
+    monkeypatch.setattr(people, "MOST_TRACKLETS", 4)
+    survey = film.survey()
+    for one, other in zip(survey.people, expected.people, strict=True):
+        assert one.frames.tolist() == other.frames.tolist()
+        np.testing.assert_array_equal(one.faces, other.faces)
+
+
+def test_damaged_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = Film(tmp_path, 40, lambda i: [("red", 60 + 2 * i, 70, 50)] if i < 32 else [])
+    damaged = {9, 10, 33}
+
+    def reader(path: Path, wanted: Collection[int]) -> Generator[Frame, None, None]:
+        for frame in iter_frames(path, wanted):
+            yield Frame(frame.index, frame.time, frame.image, frame.index in damaged)
+
+    for module in (people, clips):
+        monkeypatch.setattr(module, "iter_frames", reader)
+    survey = film.survey()
+    assert survey.damaged == (9, 10, 33)
+    (person,) = survey.people
+    assert set(person.frames.tolist()).isdisjoint(damaged)
+    plan = clip_frames(40, 8)
+    for got in (
+        list(read_people(film.path, plan, survey, size=8)),
+        list(read_people(film.path, plan, None, size=8)),
+    ):
+        left_out = [clip for clip in got if isinstance(clip, LeftOut)]
+        assert [(clip.reason, clip.track, clip.frames, clip.damaged) for clip in left_out] == [
+            ("damaged", None, tuple(range(8, 16)), (9, 10)),
+            ("damaged", None, tuple(range(32, 40)), (33,)),
+        ]
+        assert [clip.indices[0] for clip in got if isinstance(clip, Clip)] == [0, 16, 24]
+    damaged |= set(range(40))
+    with pytest.raises(VideoError, match="damaged frames; copy or download the file again"):
+        list(read_clips(film.path, num_frames=8, size=8))
+
+
+@pytest.mark.parametrize(
+    ("there", "reason"),
+    [
+        ("1111", None),
+        ("0111", "short"),
+        ("0010", "short"),
+        ("1000", "short"),
+        ("1011", "gap"),
+        ("0000", "gap"),
+        ("0101", "gap"),
+    ],
+)
+def test_why_a_clip_is_left_out(there: str, reason: str | None) -> None:
+    assert clips.missing([value == "1" for value in there]) == reason
 
 
 def test_survey_frames() -> None:
