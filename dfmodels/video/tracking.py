@@ -159,8 +159,10 @@ def blur(counts: NDArray[np.float32]) -> NDArray[np.float32]:
     for i, j in ((0, 1), (1, 0)):
         kernel[range(i, LEVELS - j), range(j, LEVELS - i)] = 0.25
     kernel[0, 0] = kernel[-1, -1] = 0.75
-    grid = counts.reshape(-1, LEVELS, LEVELS, LEVELS)
-    return np.einsum("nrgb,rR,gG,bB->nRGB", grid, kernel, kernel, kernel, optimize=True).reshape(counts.shape)
+    grid: NDArray[np.float32] = counts.reshape(-1, LEVELS, LEVELS, LEVELS)
+    for _ in range(3):
+        grid = (grid @ kernel).transpose(0, 3, 1, 2)  # one axis after the other comes last
+    return np.ascontiguousarray(grid).reshape(counts.shape)
 
 
 def window(grey: NDArray[np.uint8], square: Sequence[float], rim: int) -> NDArray[np.uint8]:

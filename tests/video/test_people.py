@@ -15,8 +15,10 @@ from dfmodels.video import (
     Clip,
     Frame,
     LeftOut,
+    Person,
     Survey,
     VideoError,
+    choose,
     clip_frames,
     clips,
     face_detector,
@@ -27,7 +29,7 @@ from dfmodels.video import (
     survey_people,
 )
 from dfmodels.video.tracking import follow, smooth
-from tests.video.videos import draw_person, scene, write_video
+from tests.video.videos import draw_person, scene, write_image, write_video
 
 SHIRTS = {"red": (200, 40, 40), "blue": (40, 60, 200), "green": (40, 160, 60), "white": (235, 235, 225)}
 HEIGHT, WIDTH = 180, 320
@@ -148,6 +150,13 @@ def test_people_walk_past_each_other(tmp_path: Path, pace: float) -> None:
             assert clip.reason in ("gap", "short")
 
 
+def test_people_who_are_both_found_while_they_pass(tmp_path: Path) -> None:
+    film = Film(tmp_path, 100, lambda i: [("red", 60 + 2 * i, 66, 40), ("blue", 260 - 2 * i, 74, 44)])
+    survey = film.survey()
+    assert film.who(survey) == ["blue", "red"]
+    assert all(len(person.frames) > 90 for person in survey.people)  # but for those in which one covers the other
+
+
 def test_one_leaves_and_comes_back(tmp_path: Path) -> None:
     film = Film(
         tmp_path,
@@ -189,6 +198,32 @@ def test_interview_of_two_people(tmp_path: Path, length: int) -> None:
     assert set(clips) == whole
 
 
+def test_a_cut_within_a_clip(tmp_path: Path) -> None:
+    """To the same person elsewhere and larger, and then to another in that place."""
+
+    def at(index: int) -> Cast:
+        if index < 12:
+            return [("red", 90, 70, 40)]
+        return [("red", 220, 80, 60)] if index < 28 else [("blue", 220, 80, 40)]
+
+    film = Film(tmp_path, 40, at, background=lambda index: int(index >= 12))
+    assert film.who(film.survey()) == ["red", "blue"]
+    assert judged(film) == dict.fromkeys((0, 8, 16), "red")
+    clip = list(read_clips(film.path, num_frames=8, size=8, faces=film, margin=1.0))[1]
+    assert clip.boxes.tolist() == [[70, 50, 110, 90]] * 4 + [[190, 50, 250, 110]] * 4
+
+
+def test_a_flash_does_not_end_a_track(tmp_path: Path) -> None:
+    class Flash(Film):
+        def picture(self, index: int) -> np.ndarray:
+            image = super().picture(index)
+            return np.clip(image * 1.3 + 25, 0, 255).astype(np.uint8) if index in (10, 11, 25) else image
+
+    film = Flash(tmp_path, 40, lambda i: [("red", 60 + 2 * i, 70, 60)])
+    (person,) = film.survey().people
+    assert person.found.tolist() == [True] * 40
+
+
 def test_somebody_for_one_second(tmp_path: Path) -> None:
     def at(index: int) -> Cast:
         return [("red", 90, 70, 50), ("blue", 240, 75, 44), *([("green", 165, 65, 30)] if 40 <= index < 65 else [])]
@@ -213,6 +248,22 @@ def test_faces_at_the_edge(tmp_path: Path) -> None:
     got = list(read_clips(film.path, num_frames=8, size=16, faces=film))
     assert len(got) == 5
     assert all((clip.boxes >= 0).all() and (clip.boxes[:, 2] <= WIDTH).all() for clip in got)
+
+
+def test_a_folder_of_pictures_of_different_size(tmp_path: Path) -> None:
+    """Upright and lying ones in turn, three of each."""
+    boxes = {}
+    for index in range(12):
+        image = scene(1, *((320, 180) if index // 3 % 2 else (180, 320)))
+        boxes[index] = [draw_person(image, 90, 80, 50, SHIRTS["red"])]
+        if not index // 3 % 2:
+            boxes[index].append(draw_person(image, 240, 80, 40, SHIRTS["blue"]))
+        write_image(tmp_path / f"{index}.png", image[..., ::-1])
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    survey = survey_people(tmp_path, face_detector(f"boxes:{tmp_path / 'boxes.json'}"), clip_frames(12, 3))
+    assert [person.frames.tolist() for person in survey.people] == [list(range(12)), [0, 1, 2, 6, 7, 8]]
+    assert survey.sizes == (((180, 320),) * 3 + ((320, 180),) * 3) * 2
+    assert choose(survey, "central").track == 1
 
 
 def test_twenty_faces(tmp_path: Path) -> None:
@@ -387,6 +438,33 @@ def test_damaged_frames(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
 )
 def test_why_a_clip_is_left_out(there: str, reason: str | None) -> None:
     assert clips.missing([value == "1" for value in there]) == reason
+
+
+def person(track: int, frames: range, x: float, side: float, score: float) -> Person:
+    faces = np.full((len(frames), 15), np.nan)
+    faces[:, :5] = (x - side / 2, 50 - side / 2, x + side / 2, 50 + side / 2, score)
+    return Person(track, np.array(frames), np.array(frames) / 25, faces, np.ones(len(frames), np.bool_))
+
+
+def test_choose() -> None:
+    everybody = (
+        person(1, range(100), 160, 40, 0.5),
+        person(2, range(60), 100, 30, 0.9),
+        person(3, range(50), 120, 20, 0.7),
+        person(4, range(10), 100, 20, 1.0),
+    )
+    survey = Survey(tuple(range(100)), tuple(i / 25 for i in range(100)), ((100, 200),) * 100, 100, (), everybody)
+    assert [choose(survey, rule).track for rule in ("largest", "central", "confident")] == [1, 2, 2]
+    for rule in ("all", "oldest"):
+        with pytest.raises(ValueError, match=f"select must be one of 'largest', 'central', 'confident', got '{rule}'"):
+            choose(survey, rule)
+
+
+def test_tracks_that_nobody_has(tmp_path: Path) -> None:
+    film = Film(tmp_path, 16, lambda i: [("red", 90, 70, 40)])
+    for survey, known in ((film.survey(), "1"), (None, "1")):
+        with pytest.raises(ValueError, match=rf"tracks must be among {known}, got \[2\]"):
+            read_people(film.path, clip_frames(16, 8), survey, [2], size=8)
 
 
 def test_survey_frames() -> None:
