@@ -18,7 +18,7 @@ from dfmodels.options import check_choice
 from dfmodels.video.decode import iter_frames, video_info
 from dfmodels.video.faces import FaceDetector, opencv, reduced
 from dfmodels.video.frame import Frame
-from dfmodels.video.tracking import ALIKE, Boxes, Follower, Tracklet, colour_likeness, squares_of
+from dfmodels.video.tracking import Boxes, Follower, Tracklet, colour_likeness, squares_of
 
 __all__ = ["SELECT", "Person", "Survey", "choose", "survey_frames", "survey_people"]
 
@@ -135,10 +135,10 @@ def survey_people(
             if progress is not None:
                 progress(len(frames))
             if len(follower.done) >= most:  # those of a long video do not pile up
-                follower.done = join(follower.done)
+                follower.done = join(follower.done, follower.alike)
                 most = max(MOST_TRACKLETS, 2 * len(follower.done))
             del frame  # the name would keep it alive while the next one is decoded
-    people = without_false(people_of(join(follower.finish())), times, frames)
+    people = without_false(people_of(join(follower.finish(), follower.alike)), times, frames)
     shown = {int(index) for person in people for index in person.frames}
     return Survey(tuple(frames), tuple(times), tuple(sizes), len(shown), tuple(damaged), tuple(people))
 
@@ -151,8 +151,11 @@ def detect(detector: FaceDetector, frame: Frame, path: Path, landmarks: bool) ->
     return np.concatenate([faces, np.full((len(faces), 10), np.nan)], axis=1)
 
 
-def join(tracklets: Sequence[Tracklet]) -> list[Tracklet]:
-    """Tracklets of one person each, by the colours alone: average linkage, never of two that share a frame."""
+def join(tracklets: Sequence[Tracklet], alike: float) -> list[Tracklet]:
+    """Tracklets of one person each, by the colours alone.
+
+    Those whose likeness is `alike` on average are joined, the most alike first, but never two that share a frame.
+    """
     if len(tracklets) < 2:
         return list(tracklets)
     colours = np.array([tracklet.colours for tracklet in tracklets])
@@ -168,7 +171,7 @@ def join(tracklets: Sequence[Tracklet]) -> list[Tracklet]:
         distances[np.ix_(rows, rows)] = APART
     between = distances[np.triu_indices(len(tracklets), 1)]
     people: dict[int, list[Tracklet]] = defaultdict(list)
-    for group, tracklet in zip(fcluster(linkage(between, "average"), 1 - ALIKE, "distance"), tracklets, strict=True):
+    for group, tracklet in zip(fcluster(linkage(between, "average"), 1 - alike, "distance"), tracklets, strict=True):
         people[int(group)].append(tracklet)
     return [one_of(group) for group in people.values()]
 

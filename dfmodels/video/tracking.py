@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from itertools import pairwise
 from typing import Any
 
@@ -24,13 +24,19 @@ NEAR = 0.5  # sides of the face between where it is and where it was to be expec
 SPEED = 3.0  # sides a second that a face gets away from there
 GROWTH = 1.6  # of the side of a face from one frame read to the next
 ALIKE = 0.9  # likeness of the colours of one person
-SAME_FACE = 0.9  # correlation of the faces of one person in two frames, where the light has changed
+ALIKE_GREY = 0.94  # the same in a video without colours
+GREY = 0.05  # difference of red, green and blue in the heads of such a video at most, in parts of the brightest
 CONFIRMED = 0.75  # correlation of a bridged face with the sightings beside it
 
 PATCH = 24  # pixels of the side of a face that is compared
 SEARCH = 6  # such pixels by which a bridged face may be off its place
 REGION = 16  # pixels of the side of a region whose colours are counted
 LEVELS = 12  # of each of red, green and blue
+# Levels are steps of a logarithm, so that a dark picture has as many of them.
+LOGARITHM = (LEVELS - 1) * np.log1p(np.arange(256, dtype=np.float32) / 16) / np.float32(np.log1p(255 / 16))
+# A colour between two levels counts for both in parts, so that a small change is one: pixels are moved by up to half a
+# level, each by an own part of it.
+DITHER = np.random.default_rng(0).uniform(-0.5, 0.5, (REGION, REGION, 3)).astype(np.float32)
 FEATURES = LEVELS**3
 HEAD, SHOULDERS = (-0.4, -0.65, 0.4, 0.5), (-0.5, 0.75, 0.5, 1.5)  # left, top, right, bottom from the centre, in sides
 
@@ -106,25 +112,25 @@ class Looks:
         halves: likeness (N, 2) of the colours in every other column of these regions and of the rest, 0 to 1: how much
             pixels that differ at random leave of it.
         patches: the faces (N, PATCH * PATCH), grey, of mean 0 and norm 1; zero where a face is one grey.
+        chroma: mean difference (N) of red, green and blue in the heads, in parts of the brightest, 0 to 1.
     """
 
     colours: NDArray[np.float32]
     halves: NDArray[np.float32]
     patches: NDArray[np.float32]
+    chroma: NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.colours)
 
     def __getitem__(self, rows: Any) -> Looks:
-        return Looks(self.colours[rows], self.halves[rows], self.patches[rows])
+        return Looks(self.colours[rows], self.halves[rows], self.patches[rows], self.chroma[rows])
 
     @staticmethod
     def join(looks: Sequence[Looks]) -> Looks:
         """One after the other, at least one."""
         return Looks(
-            np.concatenate([look.colours for look in looks]),
-            np.concatenate([look.halves for look in looks]),
-            np.concatenate([look.patches for look in looks]),
+            *(np.concatenate([getattr(look, part.name) for look in looks]) for part in fields(Looks)),
         )
 
 
@@ -135,22 +141,28 @@ def looks_of(image: NDArray[np.uint8], grey: NDArray[np.uint8], boxes: Boxes) ->
     scale = grey.shape[1] / width
     counts = np.zeros((len(boxes), 2, 2, FEATURES), np.float32)
     patches = np.zeros((len(boxes), PATCH * PATCH), np.float32)
+    chroma = np.zeros(len(boxes), np.float32)
     for i, (x, y, side) in enumerate(squares_of(boxes)):
         for part, (left, top, right, bottom) in enumerate((HEAD, SHOULDERS)):
             x0, x1 = (min(max(round(x + side * edge), 0), width) for edge in (left, right))
             y0, y1 = (min(max(round(y + side * edge), 0), height) for edge in (top, bottom))
             if x1 - x0 < 2 or y1 - y0 < max(1, side * (bottom - top) / 4):
-                continue
+                break
             size = (min(REGION, x1 - x0), min(REGION, y1 - y0))
             region = cv2.resize(image[y0:y1, x0:x1], size, interpolation=cv2.INTER_AREA)
+            if part == 0:
+                brightest = region.max(axis=2)
+                chroma[i] = (brightest - region.min(axis=2)).mean() / max(brightest.mean(), 1)
+            levels = LOGARITHM[region] + DITHER[: size[1], : size[0]]
             for half in range(2):
-                columns = np.ascontiguousarray(region[:, half::2])
-                histogram = cv2.calcHist([columns], [0, 1, 2], None, [LEVELS] * 3, [0, 256] * 3)
+                columns = np.ascontiguousarray(levels[:, half::2])
+                histogram = cv2.calcHist([columns], [0, 1, 2], None, [LEVELS] * 3, [-0.5, LEVELS - 0.5] * 3)
                 counts[i, part, half] = histogram.ravel() / (columns.size // 3)
-        patches[i] = normalised(window(grey, (x * scale, y * scale, side * scale), 0)).ravel()
+            if part == 0:
+                patches[i] = normalised(window(grey, (x * scale, y * scale, side * scale), 0)).ravel()
     shares = blur(counts)
     halves = np.sqrt(shares[:, :, 0] * shares[:, :, 1]).sum(axis=2)
-    return Looks(np.sqrt(shares.mean(axis=2)), halves, patches)
+    return Looks(np.sqrt(shares.mean(axis=2)), halves, patches, chroma)
 
 
 def blur(counts: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -261,10 +273,11 @@ class Follower:
 
     Of the pairs of a tracklet and a face that may be one person those of the least cost in sum are linked. A pair may
     be one where the face lies within NEAR + SPEED * seconds sides of where steady motion leads to, its size has
-    changed by no more than GROWTH, and it looks the same: the colours by ALIKE, or the face by SAME_FACE.
+    changed by no more than GROWTH, and its colours are `alike` or both are blank: those say nothing.
     """
 
     def __init__(self) -> None:
+        self.chroma, self.sightings = 0.0, 0
         self.done: list[Tracklet] = []
         self.active: list[Tracklet] = []
         self.seen: deque[Seen] = deque()
@@ -273,6 +286,7 @@ class Follower:
         """The next frame (H, W, 3) with its faces (N, 15), and a grey, reduced copy (h, w) of it, which is kept."""
         frame = Seen(number, time, grey, grey.shape[1] / image.shape[1], faces)
         looks = looks_of(image, grey, faces)
+        self.chroma, self.sightings = self.chroma + float(looks.chroma.sum()), self.sightings + len(faces)
         while self.seen and time - self.seen[0].time > BRIDGE_SECONDS:
             self.seen.popleft()
         self._close(time - LINK_SECONDS)
@@ -291,6 +305,11 @@ class Follower:
                 self.active.append(Tracklet([number], [time], [face], [True], look, look.colours[0]))
                 self._lead(self.active[-1])
         self.seen.append(frame)
+
+    @property
+    def alike(self) -> float:
+        """Least likeness of the colours of one person: ALIKE, or ALIKE_GREY if the video so far has no colours."""
+        return ALIKE if self.chroma > GREY * self.sightings else ALIKE_GREY
 
     def finish(self) -> list[Tracklet]:
         """All tracklets, in no order."""
@@ -318,10 +337,13 @@ class Follower:
         last = Looks.join([tracklet.last for tracklet in self.active])
         most = np.minimum(last.halves[:, None], looks.halves)
         colours = colour_likeness(last.colours, looks.colours, np.where(most > 0, most, 1))
-        same = face_likeness(last, looks)
+        blank = [np.asarray(~look.patches.any(axis=1)) for look in (last, looks)]
         reach = NEAR + SPEED * waited
-        possible = (away <= reach) & (growth <= np.log(GROWTH)) & ((colours >= ALIKE) | (same >= SAME_FACE))
-        cost = away / reach + growth + (1 - overlaps(expected, faces)) + 2 * (1 - colours) + (1 - same)
+        possible = (
+            (away <= reach) & (growth <= np.log(GROWTH)) & ((colours >= self.alike) | blank[0][:, None] & blank[1])
+        )
+        unlike = 2 * (1 - colours) + (1 - face_likeness(last, looks))
+        cost = away / reach + growth + (1 - overlaps(expected, faces)) + unlike
         rows, columns = linear_sum_assignment(np.where(possible, cost, 1e6))
         return [(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if possible[i, j]]
 

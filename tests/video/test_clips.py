@@ -383,13 +383,13 @@ def test_the_picture_of_a_clip(tmp_path: Path) -> None:
     image = np.asarray(cv2.resize(scene(), (1280, 720)))
     box = [400.0, 200, 700, 500]
     for i in range(3):
-        image[:, :, 0] = 10 * i
+        image[:, :, 0] = 100 + 10 * i
         write_image(tmp_path / f"{i}.png", image[..., ::-1])
     faces = boxes(tmp_path, {str(i): [box] for i in range(3)})
     (clip,) = read_clips(tmp_path, num_frames=3, size=8, faces=faces, margin=1.0)
     assert clip.picture.shape == (360, 640, 3)
     assert clip.picture.dtype == np.uint8
-    assert (clip.picture[..., 0] == 10).all()
+    assert (clip.picture[..., 0] == 110).all()
     assert clip.picture_box == (200, 100, 350, 250)
 
 

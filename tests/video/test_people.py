@@ -213,15 +213,22 @@ def test_a_cut_within_a_clip(tmp_path: Path) -> None:
     assert clip.boxes.tolist() == [[70, 50, 110, 90]] * 4 + [[190, 50, 250, 110]] * 4
 
 
-def test_a_flash_does_not_end_a_track(tmp_path: Path) -> None:
-    class Flash(Film):
+@pytest.mark.parametrize("look", ["dark", "grey"])
+def test_a_dark_or_grey_interview(tmp_path: Path, look: str) -> None:
+    class Poor(Film):
         def picture(self, index: int) -> np.ndarray:
             image = super().picture(index)
-            return np.clip(image * 1.3 + 25, 0, 255).astype(np.uint8) if index in (10, 11, 25) else image
+            grey = np.repeat(image.mean(axis=2, keepdims=True), 3, axis=2)
+            return (image * 0.25 if look == "dark" else grey).astype(np.uint8)
 
-    film = Flash(tmp_path, 40, lambda i: [("red", 60 + 2 * i, 70, 60)])
-    (person,) = film.survey().people
-    assert person.found.tolist() == [True] * 40
+    def at(index: int) -> Cast:
+        return [("white", 160, 70, 60)] if index // 10 % 2 else [("red", 160, 72, 64)]
+
+    film = Poor(tmp_path, 60, at)
+    survey = film.survey()
+    assert film.who(survey) == ["red", "white"]
+    assert [person.frames[0] for person in survey.people] == [0, 10]
+    assert sum(len(person.frames) for person in survey.people) == len(survey.frames)
 
 
 def test_somebody_for_one_second(tmp_path: Path) -> None:
@@ -303,7 +310,7 @@ def test_noise_with_two_known_faces(tmp_path: Path) -> None:
     assert [len(person.frames) for person in survey.people] == [16, 16]
 
 
-@pytest.mark.parametrize("side", [8, 12, 20, 40])
+@pytest.mark.parametrize("side", [12, 20, 40])
 def test_small_faces_in_noise(tmp_path: Path, side: int) -> None:
     rng = np.random.default_rng(0)
     pictures = rng.integers(0, 255, (16, 48, 64, 3), np.uint8)
@@ -366,7 +373,7 @@ def test_frames_seconds_apart(tmp_path: Path) -> None:
     def at(index: int) -> Cast:
         cast: Cast = [("red", spots[index // 30 % 40], 60 + index // 30 % 3, 50)]
         if index // 30 % 2:
-            cast.append(("blue", 320 - cast[0][1], 130, 36))
+            cast.append(("blue", 280 if cast[0][1] < 160 else 40, 130, 36))
         return cast
 
     film = Film(tmp_path, 600, at)
