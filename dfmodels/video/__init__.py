@@ -6,6 +6,7 @@ from dfmodels.video.decode import Frame, VideoError, VideoInfo, count_frames, it
 from dfmodels.video.faces import BoxesFile, CenterFace, FaceDetector, Haar, WholeFrame, YuNet, crop_box, face_detector
 from dfmodels.video.people import Person, Survey, choose, survey_people
 from dfmodels.video.sampling import candidate_frames, eval_frames, even_frames, train_frames
+from dfmodels.video.stillness import is_still
 
 __all__ = [
     "BoxesFile",
@@ -32,6 +33,7 @@ __all__ = [
     "even_frames",
     "face_detector",
     "folder_clip_frames",
+    "is_still",
     "iter_frames",
     "read_clips",
     "read_frames",

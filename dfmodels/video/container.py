@@ -37,6 +37,8 @@ MP4_BOXES = frozenset(
 NO_INDEX = "the video is cut off, its index (moov) is missing; copy or download the file again"
 # Brands of pictures in HEIF files. A phone stores a picture as tiles, and ffmpeg would show one of them.
 PICTURES = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"avif"})
+# Decoders that begin in mid stream with frames whose past they do not have, and say nothing.
+EAGER = frozenset({"mpeg4"})
 IDENTITY = (1, 0, 0, 1)
 DEFAULT_RATE = 25  # frames per second of a stream that does not tell its own
 
@@ -216,7 +218,7 @@ def iter_decoded(video: VideoFile) -> Generator[tuple[VideoFrame, bool], None, N
     from av.error import FFmpegError
 
     packets = video.container.demux(video.stream)
-    watch = DamageWatch()
+    watch = DamageWatch(withholds=video.stream.codec_context.name not in EAGER)
     decoded, given, sent, end = 0, 0, 0, 0
     failure: Exception | None = None
     broken = False

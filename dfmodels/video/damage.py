@@ -18,14 +18,17 @@ class DamageWatch:
 
     Every frame that is decoded after a flagged one is damaged too, up to the next key frame. Some of those are shown
     before it, so a frame is held back until all that were decoded before it have come out.
+
+    Args:
+        withholds: whether the decoder keeps back what comes before the first key frame. Otherwise it is damaged.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, withholds: bool = True) -> None:
         self.outstanding: dict[int, int] = {}  # time stamp of each frame inside the decoder: its number when decoding
         self.held: deque[tuple[int, VideoFrame]] = deque()
         self.sent = 0
         self.last = -1
-        self.flagged: set[int] = set()
+        self.flagged: set[int] = set() if withholds else {-1}
 
     def send(self, stamp: int | None, damaged: bool = False) -> None:
         """A packet that shows a frame goes into the decoder; `damaged` where that is known of the packet already."""

@@ -21,6 +21,11 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
     turns and mirrors) and otherwise left as stored: non-square pixels are not stretched, fields not woven, high dynamic
     range not mapped.
 
+    A frame is `damaged` where its decoder meets data that cannot be, and so are the frames decoded after it up to the
+    next key frame; Matroska has checksums beside (ffmpeg writes them), which flag the frames of some seconds. Nothing
+    tells damage that leaves a valid stream: in H.265, VP8 and VP9 without checksums that is nearly all of it, in motion
+    JPEG most, in H.264 and MPEG-4 part 2 little, in AV1 next to none.
+
     Args:
         path: a video in any format of the installed ffmpeg, or a folder of png, jpg, jpeg, bmp or webp images, read in
             natural order with time = index / 25. A single image is a video of one frame.
@@ -40,7 +45,9 @@ def read_frames(path: str | os.PathLike[str]) -> Iterator[Frame]:
 def iter_frames(path: str | os.PathLike[str], wanted: Collection[int] | None = None) -> Generator[Frame, None, None]:
     """Read the wanted frames of a video, each the one that `read_frames` yields under this number.
 
-    Reading ends with the last wanted frame.
+    Reading ends with the last wanted frame. Long stretches that are not wanted are passed over without decoding them
+    where the packets tell which frame lies where (mp4, mov, Matroska, WebM, AVI without B frames; H.264, H.265, VP8,
+    VP9, AV1, MPEG-4 part 2 and codecs of key frames only); damage in them is not noticed.
 
     Args:
         path: as for `read_frames`.

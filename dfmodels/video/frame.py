@@ -22,7 +22,7 @@ class Frame:
         index: number of the frame in order of presentation, the first is 0.
         time: presentation time in seconds from the start of the video.
         image: pixels (H, W, 3), uint8 RGB, 0 to 255.
-        damaged: whether the decoder met damaged data in this frame, or in one that it is predicted from.
+        damaged: whether this frame, or one that it may be predicted from, is known to be damaged; see `read_frames`.
     """
 
     index: int
