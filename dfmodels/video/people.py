@@ -102,6 +102,12 @@ def survey_people(
 ) -> Survey:
     """Search a video for faces and tell the people apart.
 
+    The frames of `survey_frames` are searched. Faces are followed from one to the next (`tracking.Follower`); those who
+    were out of sight, also behind a cut, are known again by the colours of head and shoulders (`join`). Two faces in
+    one frame are two people. Gaps of BRIDGE_SECONDS at most are bridged where the frames show the face, and
+    END_SECONDS before the first and behind the last sighting; `without_false` says what is taken for a false detection.
+    Of a frame only the grey values at DETECTION_SIDE are kept, for BRIDGE_SECONDS.
+
     Args:
         path: a video or a folder of images, as for `read_frames`.
         detector: finds the faces of a frame; not one of whole frames.

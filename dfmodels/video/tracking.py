@@ -244,7 +244,7 @@ class Tracklet:
     def add(self, number: int, time: float, face: Boxes, look: Looks) -> None:
         moved = squares_of(face[None])[0, :2] - squares_of(self.faces[-1][None])[0, :2]
         newest = moved / max(time - self.times[-1], 1e-3)
-        self.velocity = (self.velocity + newest) / 2 if sum(self.found[:2]) > 1 else newest
+        self.velocity = (self.velocity + newest) / 2 if sum(self.found) > 1 else newest
         self.put(number, time, face, True)
         self.last = look
         self.colours = self.colours + look.colours[0]
@@ -301,9 +301,7 @@ class Follower:
                 self._hold(tracklet, frame)
         for j, face in enumerate(faces):
             if j not in taken:
-                look = looks[j : j + 1]
-                self.active.append(Tracklet([number], [time], [face], [True], look, look.colours[0]))
-                self._lead(self.active[-1])
+                self.active.append(self._begun(number, time, face, looks[j : j + 1]))
         self.seen.append(frame)
 
     @property
@@ -351,10 +349,13 @@ class Follower:
         """Put the face into the frames between its last sighting and this one, where they show it."""
         begin, end, first = tracklet.times[-1], time, tracklet.faces[-1]
         if end - begin > BRIDGE_SECONDS:
+            for row in (*tracklet.tail, *self._before(time, face, look, tracklet.frames[-1])):
+                tracklet.put(*row, False)
             return
         gap = [seen for seen in self.seen if tracklet.frames[-1] < seen.number < number]
         least = CONFIRMED
-        if len(gap) == 1:  # a frame between two others cannot be asked for more than they have in common
+        # A frame between two others cannot be asked for more than they have in common.
+        if len(gap) == 1 and end - begin <= END_SECONDS:
             least = min(least, float(face_likeness(tracklet.last, look)[0, 0]))
         for seen in gap:
             share = (seen.time - begin) / (end - begin) if end > begin else 0.5
@@ -362,6 +363,13 @@ class Follower:
             likeness = max(confirm(seen, between, sighting)[0] for sighting in (tracklet.last, look))
             if likeness >= least:
                 tracklet.put(seen.number, seen.time, between, False)
+
+    def _begun(self, number: int, time: float, face: Boxes, look: Looks) -> Tracklet:
+        tracklet = Tracklet([], [], [], [], look, look.colours[0])
+        for row in self._before(time, face, look):
+            tracklet.put(*row, False)
+        tracklet.put(number, time, face, True)
+        return tracklet
 
     def _hold(self, tracklet: Tracklet, frame: Seen) -> None:
         """Keep the face in a frame behind its last sighting, if that shows it."""
@@ -376,19 +384,17 @@ class Follower:
         if likeness >= CONFIRMED:
             tracklet.tail.append((frame.number, frame.time, face))
 
-    def _lead(self, tracklet: Tracklet) -> None:
-        """Put the face into the frames before its first sighting, as long as they show it."""
-        first, face = tracklet.times[0], tracklet.faces[0]
+    def _before(self, time: float, face: Boxes, look: Looks, last: int = -1) -> list[tuple[int, float, Boxes]]:
+        """The face in the frames before a sighting and behind frame `last`, as long as they show it."""
+        rows: list[tuple[int, float, Boxes]] = []
         for seen in reversed(self.seen):
-            if first - seen.time > END_SECONDS:
+            if time - seen.time > END_SECONDS or seen.number <= last:
                 break
-            likeness, face = confirm(seen, face, tracklet.last)
+            likeness, face = confirm(seen, face, look)
             if likeness < CONFIRMED:
                 break
-            tracklet.frames.insert(0, seen.number)
-            tracklet.times.insert(0, seen.time)
-            tracklet.faces.insert(0, face)
-            tracklet.found.insert(0, False)
+            rows.insert(0, (seen.number, seen.time, face))
+        return rows
 
 
 def confirm(seen: Seen, face: Boxes, sighting: Looks) -> tuple[float, Boxes]:
