@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from collections.abc import Generator, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -71,6 +73,31 @@ class VideoFile:
         """The error for a video of which only the first frames can be read."""
         count = f"{readable} frames" if self.promised is None else f"{readable} of {self.promised} frames"
         return VideoError(f"{self.path}: the video is {how}, {count} could be read; copy or download the file again")
+
+
+@dataclass(frozen=True)
+class Key:
+    """A packet that decoding may begin with.
+
+    Attributes:
+        number: packets before it.
+        shown: frames shown among those.
+        stamp: where to seek to, in units of the stream's time base.
+        position: byte in the file, which tells the packet from all others.
+    """
+
+    number: int
+    shown: int
+    stamp: int
+    position: int
+
+
+@dataclass(frozen=True)
+class Contents:
+    """What the packets of a video tell: frames, and key packets in the order of decoding."""
+
+    info: VideoInfo
+    keys: tuple[Key, ...]
 
 
 @contextmanager
@@ -298,24 +325,61 @@ def drain(video: VideoFile) -> list[VideoFrame]:
         return []
 
 
-def survey_packets(video: VideoFile) -> VideoInfo:
-    """Number and rate of the frames by the packets of the stream, without decoding one.
+def survey(path: Path) -> Contents:
+    """`survey_packets` of a file; what was found is kept, as a video is counted first and read afterwards.
+
+    Raises:
+        VideoError: the file cannot be read, or the video is cut off.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):  # opening it says why
+        return _survey(path)
+    return _kept_survey(path, os.path.abspath(path), status.st_ino, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=8)
+def _kept_survey(path: Path, *identity: object) -> Contents:
+    return _survey(path)
+
+
+def _survey(path: Path) -> Contents:
+    with open_video(path) as video:
+        return survey_packets(video)
+
+
+def survey_packets(video: VideoFile) -> Contents:
+    """Number and rate of the frames, and the key frames, by the packets of the stream, without decoding one.
 
     Raises:
         VideoError: the video is cut off.
     """
     from av.error import FFmpegError
 
+    stamps: list[int | None] = []
+    keys: list[Key] = []
+    end = 0
+    packets = video.container.demux(video.stream)
     if video.present is not None and video.promised is not None:
         if video.present < video.promised:
             raise video.broken("cut off", video.present)
-        return _info(video, [None] * video.present)
-    stamps: list[int | None] = []
-    end = 0
+        # The table has the times of decoding, seeking goes by those of presentation.
+        with suppress(FFmpegError, OSError, IndexError):
+            first = next(packets)
+            delay = 0 if first.pts is None or first.dts is None else first.pts - first.dts
+            for number, entry in enumerate(video.stream.index_entries):
+                if entry.is_keyframe:
+                    keys.append(Key(number, len(stamps), entry.timestamp + delay, entry.pos))
+                if not entry.is_discard:
+                    stamps.append(None)
+        return _contents(video, [None] * video.present, keys)
     try:
-        for packet in video.container.demux(video.stream):
+        for number, packet in enumerate(packets):
             if ends_early(video, packet):
                 raise video.broken("cut off", len(stamps))
+            stamp = packet.dts if packet.pts is None else packet.pts
+            if packet.is_keyframe and packet.size and stamp is not None and packet.pos is not None:
+                keys.append(Key(number, len(stamps), stamp, packet.pos))
             if shows_frame(video, packet):
                 stamps.append(packet.pts)
             end = max(end, packet_end(packet))
@@ -323,10 +387,10 @@ def survey_packets(video: VideoFile) -> VideoInfo:
         raise video.broken("cut off", len(stamps)) from error
     if falls_short(video, end):
         raise video.broken("cut off", len(stamps))
-    return _info(video, stamps)
+    return _contents(video, stamps, keys)
 
 
-def _info(video: VideoFile, stamps: list[int | None]) -> VideoInfo:
+def _contents(video: VideoFile, stamps: list[int | None], keys: list[Key]) -> Contents:
     if not stamps:
         raise VideoError(f"{video.path}: the video stream holds no frames")
     known = [stamp for stamp in stamps if stamp is not None]
@@ -334,7 +398,7 @@ def _info(video: VideoFile, stamps: list[int | None]) -> VideoInfo:
     # The clock of a broadcast jumps and starts anew.
     if len(known) == len(stamps) and base and video.format not in BROADCAST and (span := max(known) - min(known)):
         rate = (len(stamps) - 1) / float(span * base)
-    return VideoInfo(len(stamps), rate)
+    return Contents(VideoInfo(len(stamps), rate), tuple(keys))
 
 
 def shows_frame(video: VideoFile, packet: Packet[VideoStream]) -> bool:

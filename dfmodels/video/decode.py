@@ -6,7 +6,7 @@ import os
 from collections.abc import Collection, Generator, Iterator
 from pathlib import Path
 
-from dfmodels.video.container import open_video, survey_packets
+from dfmodels.video.container import survey
 from dfmodels.video.frame import Frame, VideoError, VideoInfo
 from dfmodels.video.images import IMAGE_RATE, IMAGE_SUFFIXES, image_files, iter_images
 from dfmodels.video.seeking import iter_video
@@ -85,8 +85,7 @@ def video_info(path: str | os.PathLike[str]) -> VideoInfo:
     path = Path(path)
     if is_images(path):
         return VideoInfo(len(image_files(path)), IMAGE_RATE)
-    with open_video(path) as video:
-        return survey_packets(video)
+    return survey(path).info
 
 
 def is_images(path: Path) -> bool:

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Collection, Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Generator, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from dfmodels.video.container import (
     BROADCAST,
     FrameMaker,
+    Key,
     VideoFile,
     ends_early,
-    falls_short,
     is_damaged,
     iter_decoded,
     open_video,
-    packet_end,
     shows_frame,
+    survey,
 )
 from dfmodels.video.damage import DamageWatch
 from dfmodels.video.frame import Frame
@@ -39,23 +38,6 @@ SEI_RECOVERY_POINT = 6
 
 class NotExactError(Exception):
     """Seeking may give other frames than reading from the start."""
-
-
-@dataclass(frozen=True)
-class Key:
-    """A packet that decoding may begin with.
-
-    Attributes:
-        number: packets before it.
-        shown: frames shown among those.
-        stamp: where to seek to, in units of the stream's time base.
-        position: byte in the file, which tells the packet from all others.
-    """
-
-    number: int
-    shown: int
-    stamp: int
-    position: int
 
 
 def iter_video(path: Path, wanted: Collection[int] | None) -> Generator[Frame, None, None]:
@@ -95,12 +77,13 @@ def by_seeking(path: Path, numbers: list[int]) -> Generator[Frame, None, list[in
 
     left = deque(numbers)
     try:
+        contents = survey(path)
         with open_video(path) as video:
-            keys, count = key_table(video)
-        with open_video(path) as video:
-            seeker = Seeker(video, keys)
+            if not may_seek(video, contents.keys):
+                raise NotExactError
+            seeker = Seeker(video, contents.keys)
             maker = FrameMaker(video)
-            while left and left[0] < count:
+            while left and left[0] < contents.info.num_frames:
                 raw, damaged = seeker.frame(left[0])
                 maker.follow(raw)
                 yield maker.frame(left.popleft(), raw, damaged)
@@ -110,40 +93,14 @@ def by_seeking(path: Path, numbers: list[int]) -> Generator[Frame, None, list[in
     return []  # what is left lies beyond the end
 
 
-def key_table(video: VideoFile) -> tuple[list[Key], int]:
-    """The key packets of a video and the number of its frames, out of the sample table or the packets themselves.
-
-    Raises:
-        NotExactError: another codec or container, a video that is cut off, or one whose packets cannot be told apart.
-    """
+def may_seek(video: VideoFile, keys: Sequence[Key]) -> bool:
+    """Whether codec and container are known to be exact, and the key packets are told apart and begin the video."""
     codec = video.stream.codec_context.codec
     if video.format in BROADCAST or not (codec.name in SEEKABLE or codec.intra_only):
-        raise NotExactError
-    keys: list[Key] = []
-    number = shown = end = 0
-    packets = video.container.demux(video.stream)
-    if video.present is not None and codec.name != "vp8":
-        first = next(packets)
-        # The table has the times of decoding, seeking goes by those of presentation.
-        delay = first.pts - first.dts if first.pts is not None and first.dts is not None else 0
-        for number, entry in enumerate(video.stream.index_entries):
-            if entry.is_keyframe:
-                keys.append(Key(number, shown, entry.timestamp + delay, entry.pos))
-            shown += not entry.is_discard
-        short = video.present != video.promised
-    else:
-        for number, packet in enumerate(packets):
-            stamp = packet.dts if packet.pts is None else packet.pts
-            if packet.is_keyframe and packet.size and stamp is not None and packet.pos is not None:
-                keys.append(Key(number, shown, stamp, packet.pos))
-            if ends_early(video, packet):
-                raise NotExactError
-            shown += shows_frame(video, packet)
-            end = max(end, packet_end(packet))
-        short = falls_short(video, end)
-    if short or not keys or keys[0].number or len({key.position for key in keys}) < len(keys):
-        raise NotExactError
-    return keys, shown
+        return False
+    if codec.name == "vp8" and video.present is not None:  # a sample table does not tell hidden frames
+        return False
+    return bool(keys) and keys[0].number == 0 and len({key.position for key in keys}) == len(keys)
 
 
 class Seeker:
@@ -157,7 +114,7 @@ class Seeker:
     Every method raises NotExactError where a frame may be another one than by reading from the start.
     """
 
-    def __init__(self, video: VideoFile, keys: list[Key]) -> None:
+    def __init__(self, video: VideoFile, keys: Sequence[Key]) -> None:
         self.video = video
         self.keys = keys
         self.at = {key.position: key for key in keys}

@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from dfmodels.video import VideoError, count_frames, iter_frames, read_frames, video_info
+from dfmodels.video import VideoError, container, count_frames, iter_frames, read_frames, video_info
 from dfmodels.video.container import VideoFile, iter_decoded
 from dfmodels.video.images import natural_key
 from dfmodels.video.matroska import segment_span
@@ -197,6 +197,16 @@ def test_rate_and_duration(tmp_path: Path, name: str) -> None:
     assert info.duration == pytest.approx(2, rel=1e-3)
     one = video_info(write_video(tmp_path / f"one_{name}", 1, codec="mpeg4"))
     assert (one.num_frames, one.rate, one.duration) == (1, 25, 0.04)
+
+
+def test_packets_are_read_once_and_again_for_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write_video(tmp_path / "a.mkv", 20)
+    assert count_frames(path) == 20
+    with monkeypatch.context() as patched:
+        patched.delattr(container, "_survey")
+        assert count_frames(str(path)) == 20
+    write_video(path, 21)
+    assert count_frames(path) == 21
 
 
 def test_rate_of_variable_frames_and_of_images(tmp_path: Path) -> None:
