@@ -98,6 +98,22 @@ def _positive(value: Any) -> bool:
     return is_number(value) and value > 0
 
 
+@dataclass(frozen=True)
+class Origin:
+    """Where the weights of a detector come from, which every verdict names.
+
+    Attributes:
+        file: path of the file they were read from; None for those of a model that was trained in this process.
+        sha256: of that file.
+        note: what was written beside them (`dfmodels.save`): data, licence, what they are not for; empty where nothing
+            was.
+    """
+
+    file: str | None = None
+    sha256: str | None = None
+    note: str = ""
+
+
 def fake_probability(logits: Tensor) -> Tensor:
     """Probability (B,) of class 1, fake, from logits (B, num_classes)."""
     return logits.softmax(1)[:, 1]
@@ -180,15 +196,18 @@ class Detector(Published, Optimizable):
         trained: whether it has detector weights. Random weights give no verdict; loading a complete state dict sets
             this, and so does dfmodels' training loop. Set it after training a model in a loop of your own.
         optimized: whether `dfmodels.optimize` made it; it then serves inference only.
+        origin: where its weights come from; `dfmodels.load` and `build(weights=...)` set it.
     """
 
     contract: InputContract
     trained: bool = False
+    origin: Origin = Origin()
 
     def load_state_dict(self, state_dict: Any, strict: bool = True, assign: bool = False) -> Any:
         if self.optimized:
             raise RuntimeError("an optimized detector takes no weights; load them into the model it was made from")
         result = super().load_state_dict(state_dict, strict, assign)
+        self.origin = Origin()  # of another state dict than the file that was read
         self.trained = self.trained or strict
         return result
 

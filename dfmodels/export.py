@@ -3,6 +3,7 @@
 import copy
 import json
 import warnings
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -57,5 +58,6 @@ def export_onnx(model: nn.Module, path: str | Path, *, size: tuple[int, int] | N
             config=json.dumps(detector.config),
             contract=json.dumps(detector.contract.as_dict()),
             trained=str(detector.trained),
+            weights=json.dumps(asdict(detector.origin)),
         )
         program.save(partial)

@@ -1,5 +1,6 @@
 """Files that are complete or not there, and folders for them."""
 
+import hashlib
 import os
 import uuid
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     permissions that the user's umask gives. It is on the disk before the old file goes.
 
     Raises:
-        OSError: the folder does not exist or cannot be written to, or `path` is no regular file.
+        OSError: the folder does not exist or cannot be written to, `path` is no regular file, or the disk is full.
     """
     path = Path(os.path.realpath(path))
     if path.exists() and not path.is_file():
@@ -36,6 +37,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
         os.replace(partial, path)
         with suppress(OSError):  # not every file system can flush a folder
             _flush(path.parent)
+    except OSError as error:
+        if error.strerror is None or error.filename not in (None, str(partial)):
+            raise
+        raise OSError(f"{path} cannot be written: {error.strerror}") from error
     finally:
         partial.unlink(missing_ok=True)
 
@@ -49,6 +54,15 @@ def writable_folder(name: str, folder: Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"{name} must be a folder to write to, {folder} does not allow it")
     return folder
+
+
+def sha256(path: str | Path) -> str:
+    """SHA-256 of the bytes of a file, in hexadecimal; OSError where it cannot be read."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def _flush(path: Path) -> None:

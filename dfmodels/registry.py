@@ -143,7 +143,13 @@ def build(
         model = _construct_saved(meta, state, weights, config)
     else:
         model = _construct(name, {**_IMPLIED_OPTIONS[name](map(files.unwrapped, state)), **config})
-    files.load_into(model, state, weights)
+    return _loaded(model, state, meta, weights)
+
+
+def _loaded(model: Detector, state: Mapping[str, Tensor], meta: files.Meta | None, path: str | Path) -> Detector:
+    """The detector with the weights of a file, in evaluation mode."""
+    files.load_into(model, state, path)
+    model.origin = files.origin(path, meta)
     return model.eval()
 
 
@@ -172,9 +178,7 @@ def load(path: str | Path) -> Detector:
             f"{path} does not say which detector it belongs to; name it: dfmodels.build(name, weights={str(path)!r}), "
             "or --model NAME on the command line"
         )
-    model = _construct_saved(meta, state, path, {})
-    files.load_into(model, state, path)
-    return model.eval()
+    return _loaded(_construct_saved(meta, state, path, {}), state, meta, path)
 
 
 def _construct_saved(

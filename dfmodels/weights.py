@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dfmodels import inert
-from dfmodels.detector import Detector, Published, check_detector
-from dfmodels.files import atomic_write
+from dfmodels.detector import Detector, Origin, Published, check_detector
+from dfmodels.files import atomic_write, sha256
 
 # published key -> our key, and the index of the published tensor in ours where several are kept in one
 Layout = dict[str, tuple[str, tuple[int, ...]]]
@@ -72,7 +72,8 @@ def save(model: nn.Module, path: str | Path, **notes: Any) -> None:
         model: a detector on any device, or one inside torch.compile, DataParallel, DistributedDataParallel or
             AveragedModel: the detector itself is written.
         path: file to write, .safetensors; an existing one is replaced only once the new one is complete.
-        notes: further facts to keep (JSON values): training data, licence, scores.
+        notes: further facts to keep (JSON values): training data, licence, scores. Every verdict shows them, the one
+            called `note` first.
 
     Raises:
         ValueError: the model has no trained weights: a file of random ones would be taken for a detector; it is an
@@ -146,6 +147,14 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], Meta | None]:
     if _form(path) == "safetensors":
         return _safetensors(path)
     return _state_dict(unpickle(path), path), None
+
+
+def origin(path: str | Path, meta: Meta | None) -> Origin:
+    """What a verdict says of the weights in the file `path`, of which `read` gave `meta`."""
+    notes = {} if meta is None else dict(meta.notes)
+    note = notes.pop("note", None)
+    texts = [] if note is None else [str(note)]
+    return Origin(str(path), sha256(path), "; ".join([*texts, *(f"{key}: {value}" for key, value in notes.items())]))
 
 
 def _form(path: Path) -> str:

@@ -29,7 +29,9 @@ def run(options: argparse.Namespace) -> int:
     check_target(source, target, options.force)
     model = load_model(options.model, source, settings)
     meta = weights.read(source)[1]
-    dfmodels.save(model, target, **(meta.notes if meta is not None else {}))
+    # of another program's file the verdicts shall say which it was
+    notes = {"converted_from": f"{source.name}, SHA-256 {model.origin.sha256}"} if meta is None else meta.notes
+    dfmodels.save(model, target, **notes)
     print(f"wrote {target}: {describe(model)}")
     return 0
 

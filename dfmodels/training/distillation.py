@@ -11,6 +11,7 @@ from torch.optim import Optimizer
 from torch.utils.data import DataLoader, Dataset
 
 from dfmodels import weights
+from dfmodels.detector import Origin
 from dfmodels.files import atomic_write, writable_folder
 from dfmodels.training import recipes
 from dfmodels.training.loop import Losses, check_plan, check_state
@@ -67,7 +68,7 @@ def distill(
     if checkpoint is not None and Path(checkpoint).exists():
         history = resume(training, optimizer, checkpoint)
     training.train()
-    training.student.trained = False
+    training.student.trained, training.student.origin = False, Origin()
     for epoch in range(len(history), epochs):
         order = torch.Generator().manual_seed(_seed(seed, epoch))
         draws = torch.Generator(device).manual_seed(_seed(seed, epoch))

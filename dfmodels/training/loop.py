@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from dfmodels.detector import Origin
 from dfmodels.options import check_number
 from dfmodels.weights import unwrap
 
@@ -139,7 +140,7 @@ def fit(
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=epochs * steps)
     order = torch.Generator().manual_seed(seed)
     model.train()
-    detector.trained = False
+    detector.trained, detector.origin = False, Origin()
     for epoch in range(epochs):
         shuffled = torch.randperm(num_clips, generator=order).tolist()
         losses = Losses(epoch)

@@ -1,5 +1,6 @@
 """`dfmodels convert` as a person meets it: every layout a checkpoint may come in, and every wrong input."""
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from safetensors import safe_open
 import dfmodels
 from dfmodels.cli import main
 from dfmodels.cli.loading import parse_value
+from dfmodels.detector import Origin
 from tests.models.test_detectors import SMALL, clips, small
 
 SET = [word for name, value in SMALL["stil"].items() for word in ("--set", f"{name}={json.dumps(value)}")]
@@ -70,6 +72,10 @@ def test_checkpoint_of_deepfakebench_implies_its_preset(capsys, model, tmp_path)
     assert status == 0
     assert out.rstrip().endswith("preset=deepfakebench")
     assert same(target, model, "deepfakebench")
+    digest = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert dfmodels.build("stil", weights=source, **SMALL["stil"]).origin == Origin(str(source), digest, "")
+    origin = dfmodels.load(target).origin
+    assert (origin.file, origin.note) == (str(target), f"converted_from: bench.pth, SHA-256 {digest}")
     status, out, _ = convert(capsys, source, target, *STIL, "--set", "preset=released", "--force")
     assert status == 0
     assert same(target, model, "released")
