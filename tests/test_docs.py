@@ -61,9 +61,9 @@ def readme_files():
     dfmodels.save(detector, "detector.safetensors")
     for name in ("video.mp4", "phone.mov"):
         write_video(Path(name), 8, noise)
-    Path("frames").mkdir()
+    Path("films", "frames").mkdir(parents=True)
     for i in range(8):
-        write_image(Path("frames", f"{i}.png"), noise(i))
+        write_image(Path("films", "frames", f"{i}.png"), noise(i))
 
 
 def stil_files():
@@ -88,6 +88,7 @@ def lsda_files():
 
 FILES = {
     "README.md": readme_files,
+    "docs/scoring.md": readme_files,
     "docs/stil.md": stil_files,
     "docs/lsda.md": lsda_files,
     "docs/training-data.md": faces,

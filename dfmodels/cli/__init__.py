@@ -3,6 +3,7 @@
 import argparse
 import logging
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Iterator, Sequence
@@ -11,8 +12,16 @@ from contextlib import contextmanager
 import dfmodels
 import dfops
 from dfmodels.cli import convert, demo, fetch, info, models, score
+from dfmodels.scoring.formats import printable
 
-COMMANDS = {"score": score, "demo": demo, "convert": convert, "fetch": fetch, "list": models, "info": info}
+COMMANDS = {
+    "score": score,
+    "demo": demo,
+    "convert": convert,
+    "fetch": fetch,
+    "list": models,
+    "info": info,
+}
 LOG = logging.getLogger(dfmodels.__name__)
 
 
@@ -51,27 +60,40 @@ def _add_verbosity(parser: argparse.ArgumentParser) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; exit status 0 done, 1 some videos failed, 2 nothing could be done, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
     with _messages():
         options = make_parser().parse_args(arguments)
+        options.typed = shlex.join(["dfmodels", *arguments])
         LOG.setLevel(options.level)
         try:
-            return COMMANDS[options.command].run(options)
+            status = COMMANDS[options.command].run(options)
+            sys.stdout.flush()
+            return status
         except KeyboardInterrupt:
             LOG.error("dfmodels: interrupted")
             return 130
         except BrokenPipeError:
-            # the reader (head, less) has seen enough; keep the interpreter from flushing into the closed pipe at exit
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            _drop_output()  # the reader (head, less) has seen enough
             return 0
         except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
             LOG.error("dfmodels %s: %s", options.command, error, exc_info=options.level <= logging.DEBUG)
+            try:
+                sys.stdout.flush()
+            except OSError:  # what the error says already
+                _drop_output()
             return 2
+
+
+def _drop_output() -> None:
+    """Keep the interpreter from writing at its exit what could not be written."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 @contextmanager
 def _messages() -> Iterator[None]:
     """Notes and warnings go to the error stream, one line each: the output holds results alone."""
     notes = logging.StreamHandler()
+    notes.setFormatter(_Shown())
     LOG.addHandler(notes)
     before = LOG.level
     try:
@@ -81,6 +103,13 @@ def _messages() -> Iterator[None]:
     finally:
         LOG.removeHandler(notes)
         LOG.setLevel(before)
+
+
+class _Shown(logging.Formatter):
+    """Escapes in the place of control characters: the name of a file may hold some, which would act on a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return "\n".join(map(printable, super().format(record).split("\n")))
 
 
 def _show_warning(

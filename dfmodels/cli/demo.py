@@ -87,8 +87,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     from dfmodels.scoring.batch import score_videos
-    from dfmodels.scoring.formats import table
-    from dfmodels.video import face_detector
+    from dfmodels.scoring.formats import Table, written
 
     if not 0 <= options.seed < 2**63:  # what a generator of torch takes
         raise ValueError(f"--seed must be at least 0 and below 2^63, got {options.seed}")
@@ -110,18 +109,10 @@ def run(options: argparse.Namespace) -> int:
         write_video(videos[-1], frames)
 
     LOG.info("4/4 scoring both videos, as `dfmodels score` does")
-    scores = score_videos(
-        dfmodels.load(weights),
-        videos,
-        faces=face_detector("none"),
-        num_clips="all",
-        average=None,
-        batch_size=4,
-        select="largest",
-        plot=out,
-    )
+    model = dfmodels.load(weights)
+    scores = score_videos(model, videos, faces="none", num_clips="all", batch_size=4, plot=out)
     print(f"\n{outcome.result}\n")
-    print(table(scores))
+    print(written(Table(videos, model.contract.unit), scores))
     print(f"weights  {weights}")
     for video in videos:
         print(f"plot     {out / video.name}.png")

@@ -1,20 +1,20 @@
-"""Many videos one after the other, with a progress bar."""
+"""Many videos one after the other, each score as soon as it is ready."""
 
 import logging
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 from torch import nn
 
-from dfmodels.detector import Detector
 from dfmodels.files import writable_folder
 from dfmodels.progress import progress_bar
 from dfmodels.scoring.formats import printable
-from dfmodels.scoring.video import VideoScore, clips_wanted, score_video
-from dfmodels.video import FaceDetector, VideoError, clip_frames, count_frames
+from dfmodels.scoring.result import VideoScore
+from dfmodels.scoring.video import score_video
+from dfmodels.video import FaceDetector, face_detector
 from dfmodels.weights import unwrap
 
 LOG = logging.getLogger(__name__)
@@ -25,71 +25,127 @@ def score_videos(
     model: nn.Module,
     paths: Sequence[str | Path],
     *,
-    faces: FaceDetector,
-    num_clips: int | Literal["all"] | None,
-    average: str | None,
-    batch_size: int | None,
-    select: str,
-    plot: str | Path | None,
+    faces: FaceDetector | str = "auto",
+    num_clips: int | Literal["all"] | None = None,
+    average: str | None = None,
+    batch_size: int | None = None,
+    select: str = "largest",
+    plot: str | Path | None = None,
 ) -> list[VideoScore]:
-    """Score videos one by one with a progress bar, and plot them; options as for `score_video`.
+    """The scores of `iter_scores` without their pictures: memory does not grow by the crops of the videos scored."""
+    scores = iter_scores(
+        model,
+        paths,
+        faces=faces,
+        num_clips=num_clips,
+        average=average,
+        batch_size=batch_size,
+        select=select,
+        plot=plot,
+    )
+    return [replace(score, most_suspicious=(), least_suspicious=None) for score in scores]
 
-    No pictures are kept: memory does not grow by the crops of the videos scored.
+
+def iter_scores(
+    model: nn.Module,
+    paths: Sequence[str | Path],
+    *,
+    faces: FaceDetector | str = "auto",
+    num_clips: int | Literal["all"] | None = None,
+    average: str | None = None,
+    batch_size: int | None = None,
+    select: str = "largest",
+    plot: str | Path | None = None,
+    keep_moments: bool = False,
+    done: Container[Path] = (),
+) -> Iterator[VideoScore]:
+    """Score videos one by one with a progress bar, and plot them.
+
+    Args:
+        model, faces, num_clips, average, batch_size, select: as for `score_video`.
+        paths: videos and folders of images.
+        plot: folder for a PNG a video, None for none.
+        keep_moments: whether the scores hold pictures, as they do where they are plotted.
+        done: those of `paths` that are passed over; they count in the progress and in the names of pictures.
+
+    Yields:
+        The score of each video when it is ready, in the order of `paths`. Whoever keeps none of them has the pictures
+        of one video in memory.
 
     Raises:
         ValueError: an argument out of range, or a folder for plots that cannot be made or written to.
+        OSError: a picture cannot be written.
     """
     model = unwrap(model)
-    folder = None
-    if plot is not None:
-        from dfmodels.scoring.plots import plot_video
+    options = {
+        "faces": face_detector(faces),
+        "num_clips": num_clips,
+        "average": average,
+        "batch_size": batch_size,
+        "select": select,
+        "keep_moments": keep_moments or plot is not None,
+    }
+    folder = None if plot is None else writable_folder("plot", Path(plot))
+    return _scores(model, [Path(path) for path in paths], folder, done, options)
 
-        folder = writable_folder("plot", Path(plot))
-    scores = []
-    taken: set[str] = set()
+
+def _scores(
+    model: nn.Module,
+    paths: Sequence[Path],
+    folder: Path | None,
+    done: Container[Path],
+    options: dict[str, Any],
+) -> Iterator[VideoScore]:
+    names = _Names()
     for number, path in enumerate(paths, 1):
-        label = f"[{number}/{len(paths)}] {printable(Path(path).name)}"
-        with progress_bar(total=_frames_to_read(path, model, num_clips), desc=label, unit="frame", leave=False) as bar:
-            score = score_video(
-                model,
-                path,
-                faces=faces,
-                num_clips=num_clips,
-                average=average,
-                batch_size=batch_size,
-                select=select,
-                progress=_shown_on(bar),
-                keep_suspect=folder is not None,
-            )
-        if folder is not None and score.error is None:
-            plot_video(model, score, folder / _free_name(Path(path), taken))
+        picture = folder and folder / names.free(path)
+        if path in done:
+            continue
+        with progress_bar(desc=f"[{number}/{len(paths)}] {printable(path.name)}", unit="frame", leave=False) as bar:
+            score = score_video(model, path, progress=_shown_on(bar), **options)
+        if picture is not None and score.error is None:
+            from dfmodels.scoring.plots import plot_video
+
+            spared("no picture could be drawn", plot_video, score, picture)
         LOG.debug(
             "%s: %s, %d %ss, %.1f s", path, score.verdict or "failed", len(score.clips), score.unit, score.seconds
         )
-        scores.append(replace(score, suspect=None))
-    return scores
+        yield score
+        del score  # or its pictures would stay while the next video is read
 
 
-def _shown_on(bar: Any) -> Callable[[int], object]:
-    return lambda handled: bar.update(handled - bar.n)
-
-
-def _frames_to_read(path: str | Path, model: Detector, num_clips: int | Literal["all"] | None) -> int | None:
-    contract = model.contract
-    wanted = clips_wanted(contract, num_clips)
+def spared(what: str, show: Callable[..., object], score: VideoScore, *arguments: object) -> None:
+    """Show a score; where that fails for this one alone, warn with `what` instead of ending the run."""
     try:
-        return clip_frames(count_frames(path), contract.num_frames, wanted, contract.sampling)[-1][-1] + 1
-    except VideoError:  # reading it will give the reason
-        return None
+        show(score, *arguments)
+    except (OSError, ImportError):  # no other score could be shown either
+        raise
+    except Exception as error:
+        LOG.warning("%s: %s: %s: %s", score.path, what, type(error).__name__, error)
+        LOG.debug("%s", score.path, exc_info=True)
 
 
-def _free_name(video: Path, taken: set[str]) -> str:
-    """Picture name after the video's; a number is added where two videos share a name."""
-    # a path like `.` or `clips/..` has no name of its own, and a name holds 255 bytes at most
-    stem = os.fsdecode(os.fsencode(video.name or video.resolve().name)[:LONGEST_NAME])
-    name, number = f"{stem}.png", 1
-    while name in taken:
-        number += 1
-        name = f"{stem}-{number}.png"
-    taken.add(name)
-    return name
+def _shown_on(bar: Any) -> Callable[[int, int], object]:
+    def show(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    return show
+
+
+class _Names:
+    """Names of pictures after those of the videos; a number is added where several share one."""
+
+    def __init__(self) -> None:
+        self.taken: set[str] = set()
+        self.last: dict[str, int] = {}  # number given last, by name
+
+    def free(self, video: Path) -> str:
+        # a path like `.` or `clips/..` has no name of its own, and a name holds 255 bytes at most
+        stem = os.fsdecode(os.fsencode(video.name or video.resolve().name)[:LONGEST_NAME])
+        name = f"{stem}.png"
+        while name in self.taken:
+            self.last[stem] = self.last.get(stem, 1) + 1
+            name = f"{stem}-{self.last[stem]}.png"
+        self.taken.add(name)
+        return name

@@ -20,6 +20,7 @@ from dfmodels.video.faces import FaceDetector, check_margin, crop_square, face_d
 from dfmodels.video.frame import Frame, VideoError
 from dfmodels.video.people import SELECT, Person, Survey, choose, survey_people
 from dfmodels.video.sampling import SPAN, check_count, eval_frames, even_frames
+from dfmodels.video.stillness import is_still
 from dfmodels.video.tracking import Boxes, follow, square_of
 
 __all__ = ["Clip", "LeftOut", "NoFaceError", "clip_frames", "folder_clip_frames", "read_clips", "read_people"]
@@ -47,6 +48,8 @@ class Clip:
         track: number of the person; 1 where the frames are crops already.
         picture: the whole middle frame, T // 2, its longer side reduced to 640 pixels at most, (h, w, 3) uint8 RGB.
         picture_box: the crop of that frame in pixels of the picture: x0, y0, x1, y1.
+        still: whether nothing moves where the face is (`is_still` of one place in all its frames); never of a single
+            frame.
     """
 
     frames: NDArray[np.uint8]
@@ -56,6 +59,7 @@ class Clip:
     track: int
     picture: NDArray[np.uint8]
     picture_box: tuple[float, float, float, float]
+    still: bool = False
 
     @property
     def start(self) -> float:
@@ -492,7 +496,18 @@ class Cutter:
             WHOLE_FRAME if person is None else person.track,
             picture,
             (x0 / scale_x, y0 / scale_y, x1 / scale_x, y1 / scale_y),
+            len(numbers) > 1 and self.stands_still([frames[number].image for number in taken], boxes[middle]),
         )
+
+    def stands_still(self, images: Sequence[NDArray[np.uint8]], box: tuple[int, int, int, int]) -> bool:
+        """Whether nothing moves inside one box; crops that follow a face move over a picture that stands still."""
+        if len({image.shape for image in images}) > 1:
+            return False
+        (x0, y0, x1, y1), (height, width) = box, self.size
+        places = [
+            opencv().resize(image[y0:y1, x0:x1], (width, height), interpolation=opencv().INTER_AREA) for image in images
+        ]
+        return is_still(np.stack(places))
 
 
 def landmarks_of(face: Boxes) -> Boxes | None:

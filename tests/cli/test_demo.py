@@ -44,7 +44,7 @@ def test_demo(capsys, tmp_path, tiny, arguments, name, unit):
     # the printed command gives the same again
     line = next(line for line in text.splitlines() if line.startswith("again"))
     assert main([*shlex.split(line)[2:], "--format", "json"]) == 0
-    probability = json.loads(capsys.readouterr().out)[0]["fake_probability"]
+    probability = json.loads(capsys.readouterr().out)[0]["probability"]
     assert f"{probability:.3f}" in next(line for line in text.splitlines() if "real.mp4 " in line)
 
 
