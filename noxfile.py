@@ -7,6 +7,7 @@ DFOPS_TORCH="torch==2.13.0"; environments of several torches lie side by side wi
 
 import ctypes
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +87,17 @@ def test(session: nox.Session) -> None:
     run_in_tree(session, "pytest", "-n", workers, "--ignore", "tests/kernels")
     run_in_tree(session, "pytest", "tests/kernels")
     run_in_tree(session, "pytest", "tests/kernels", "-q", env=sanitizer_environment())
+
+
+@nox.session(venv_backend="none", requires=["tree"])
+def app(session: nox.Session) -> None:
+    """The page of `dfmodels app` in Chromium, which is not downloaded: apt install chromium (2 minutes)."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser"))):
+        session.error("no Chromium on this machine: apt install chromium")
+    extras = nox.project.load_toml("pyproject.toml")["project"]["optional-dependencies"]
+    run_in_tree(session, "pip", "install", "--quiet", *extras["app"], "playwright")
+    # without this, tests that lack something would be left out
+    run_in_tree(session, "pytest", "tests/app", *session.posargs, env={"DFMODELS_BROWSER": "1"})
 
 
 def sanitizer_environment(kind: str = "address") -> dict[str, str]:

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 
 import dfmodels
 import dfops
-from dfmodels.cli import convert, demo, fetch, info, models, score
+from dfmodels.cli import app, convert, demo, fetch, info, models, score
 from dfmodels.scoring.formats import printable
 
 COMMANDS = {
     "score": score,
+    "app": app,
     "demo": demo,
     "convert": convert,
     "fetch": fetch,
