@@ -30,6 +30,12 @@ def require(module: str, purpose: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        if "libGL" in str(error):  # opencv-python, which the extra `faces` brings beside the headless one
+            raise ImportError(
+                f"{purpose} needs OpenCV, which misses a library of the system ({error}): install it (on Debian and "
+                "Ubuntu `apt install libgl1`), or put the headless OpenCV back: pip uninstall opencv-python && "
+                'pip install --force-reinstall --no-deps "opencv-python-headless<5"'
+            ) from error
         raise missing(module, purpose, error) from error
 
 

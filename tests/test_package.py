@@ -1,5 +1,6 @@
 """The packages as installed: what is registered, what is said when something is missing, who imports whom."""
 
+import importlib
 import json
 import re
 import shutil
@@ -187,6 +188,15 @@ def test_a_missing_optional_package_says_how_to_install_it(monkeypatch, module, 
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ImportError, match=rf'{message} .*: pip install "PATH_OR_GIT_URL\[video\]"'):
         optional.require(module, "testing")
+
+
+def test_a_missing_library_of_the_system_is_named(monkeypatch):
+    def fail(name):
+        raise ImportError("libGL.so.1: cannot open shared object file: No such file or directory")
+
+    monkeypatch.setattr(importlib, "import_module", fail)
+    with pytest.raises(ImportError, match=r"testing needs OpenCV, .*\(libGL.so.1: .*apt install libgl1"):
+        optional.require("cv2", "testing")
 
 
 def test_every_extra_that_is_named_exists():
