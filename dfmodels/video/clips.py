@@ -189,7 +189,8 @@ def read_clips(
 
     Where faces are searched for, the video is read twice: once to tell the people in it apart (`survey_people`) and
     once for the clips of the person chosen (`read_people`), with one clip of frames in memory. A clip that does not
-    show the person in all its frames is left out.
+    show the person in all its frames is left out; of frames that are spread over the video the nearest ones with the
+    person stand in for those without, where half of a clip shows the person.
 
     Args:
         path: a video or a folder of images, as for `read_frames`.
@@ -359,55 +360,68 @@ def clips_of_people(
     cutter: Cutter,
     progress: Callable[[int], object] | None,
 ) -> Iterator[Clip | LeftOut]:
-    fitted = fitting(plan, survey.frames[-1])
-    outcomes = outcomes_of(fitted, survey, people)
-    shown = [[outcome for outcome in each if isinstance(outcome, Person)] for each in outcomes]
-    read = [i for i, each in enumerate(shown) if each]
+    outcomes = outcomes_of(fitting(plan, survey.frames[-1]), survey, people, nearest=not cutter.smooth)
+    shown = [[outcome for outcome in each if isinstance(outcome, Shown)] for each in outcomes]
+    read = [each for each in shown if each]
 
     def cut(i: int, numbers: Sequence[int], frames: dict[int, Frame]) -> list[Clip]:
-        return [cutter.clip(numbers, frames, person) for person in shown[read[i]]]
+        last = numbers[-1]
+        return [cutter.clip([min(n, last) for n in each.numbers], frames, each.person) for each in read[i]]
 
     # Which clips are left out is known: their frames are not read again.
-    with closing(read_plan(path, [fitted[i] for i in read], cut, progress)) as reader:
+    wanted = [sorted({number for each in clip for number in each.numbers}) for clip in read]
+    with closing(read_plan(path, wanted, cut, progress)) as reader:
         for each in outcomes:
-            clips: Iterator[Clip] = iter(())
-            if any(isinstance(outcome, Person) for outcome in each):
-                clips = iter(next(reader))
+            clips = iter(next(reader)) if any(isinstance(outcome, Shown) for outcome in each) else iter(())
             for outcome in each:
                 yield outcome if isinstance(outcome, LeftOut) else next(clips)
 
 
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """A clip that shows a person, and the frames that do so."""
+
+    person: Person
+    numbers: list[int]
+
+
 def outcomes_of(
-    plan: Sequence[Sequence[int]], survey: Survey, people: Sequence[Person]
-) -> list[list[Person | LeftOut]]:
-    """What becomes of every clip: the people that it shows, and why it is left out for the others."""
+    plan: Sequence[Sequence[int]], survey: Survey, people: Sequence[Person], nearest: bool
+) -> list[list[Shown | LeftOut]]:
+    """What becomes of every clip: the people that it shows, and why it is left out for the others.
+
+    With `nearest`, of clips whose frames are spread over the video, a frame without the person is replaced by the
+    nearest one with it inside the clip, if half of the frames or more show the person.
+    """
     times = dict(zip(survey.frames, survey.times, strict=True))
     broken = set(survey.damaged)
     seen = {number for person in survey.people for number in person.frames.tolist()}
-    shown = {person.track: set(person.frames.tolist()) for person in people}
-    outcomes: list[list[Person | LeftOut]] = []
+    outcomes: list[list[Shown | LeftOut]] = []
     for numbers in plan:
         start, end, frames = times[numbers[0]], times[numbers[-1]], tuple(numbers)
         damaged = tuple(sorted(broken.intersection(numbers)))
         if damaged:
             outcomes.append([LeftOut(start, end, "damaged", None, frames, damaged)])
-        elif seen.isdisjoint(numbers):
+            continue
+        if seen.isdisjoint(numbers):
             outcomes.append([LeftOut(start, end, "no_face", None, frames)])
-        else:
-            reasons = [missing([number in shown[person.track] for number in numbers]) for person in people]
-            outcomes.append(
-                [
-                    LeftOut(start, end, reason, person.track, frames) if reason else person
-                    for person, reason in zip(people, reasons, strict=True)
-                ]
-            )
+            continue
+        each: list[Shown | LeftOut] = []
+        for person in people:
+            there = np.isin(numbers, person.frames).tolist()
+            if all(there):
+                each.append(Shown(person, list(numbers)))
+            elif nearest and 2 * sum(there) >= len(numbers):
+                inside = person.frames[(person.frames >= numbers[0]) & (person.frames <= numbers[-1])]
+                each.append(Shown(person, [int(inside[np.abs(inside - number).argmin()]) for number in numbers]))
+            else:
+                each.append(LeftOut(start, end, missing(there), person.track, frames))
+        outcomes.append(each)
     return outcomes
 
 
-def missing(there: Sequence[bool]) -> str | None:
-    """Why a clip is left out that shows the person in some of its frames, or in none; None where it is given."""
-    if all(there):
-        return None
+def missing(there: Sequence[bool]) -> str:
+    """Why a clip is left out that does not show the person in all of its frames."""
     inside = there[there.index(True) : len(there) - there[::-1].index(True)] if any(there) else [False]
     return "short" if all(inside) else "gap"
 
