@@ -138,7 +138,9 @@ def build(
         return model
     state, meta = files.read(weights)
     if meta is not None and meta.name != name:
-        raise files.WeightsError(f"{weights} holds weights of {meta.name!r}, not of {name!r}")
+        raise files.WeightsError(
+            f"{weights} holds weights of {meta.name!r}, not of {name!r}; the file says so itself, name no other model"
+        )
     if meta is not None:
         model = _construct_saved(meta, state, weights, config)
     else:

@@ -166,7 +166,13 @@ def load_judging(options: argparse.Namespace, settings: dict[str, Any]) -> tuple
 
 
 def _check_files(options: argparse.Namespace) -> None:
-    """Raise ValueError for files to be written that would not be what was meant."""
+    """Raise ValueError for files to be written that would not be what was meant, or have no folder."""
+    for name in ("out", "report"):
+        folder = Path(getattr(options, name) or "x").parent
+        if not folder.exists():
+            raise ValueError(
+                f"--{name} must be in a folder that is there, {printable(str(folder))} is not; make it first"
+            )
     if options.out:
         results_form(Path(options.out))
     elif options.resume:

@@ -30,7 +30,7 @@ from dfmodels.scoring.formats import SHOWN_HASH, printable
 from dfmodels.scoring.report import render
 from dfmodels.scoring.result import VideoScore
 from dfmodels.scoring.video import score_video
-from dfmodels.scoring.words import LIMITS, duration_text
+from dfmodels.scoring.words import LIMITS, duration_text, probability_text
 from dfmodels.video import FaceDetector, VideoError, video_info
 from dfops import __version__
 
@@ -269,7 +269,7 @@ def history_line(name: str, score: VideoScore) -> str:
     """A judged video in a few words."""
     if score.probability is None:
         return f"{name}: failed"
-    return f"{name}: {score.verdict}, fake probability {score.probability:.2f}"
+    return f"{name}: {score.verdict}, fake probability {probability_text(score.probability)}"
 
 
 # ---------------------------------------------------------------------- the page

@@ -55,7 +55,7 @@ class Table:
         )
 
     def row(self, score: VideoScore) -> str:
-        self.about = self.about or about(score)
+        self.about = self.about or "\n".join(filter(None, [about(score), about_weights(score)]))
         self.verdicts[score.verdict] += 1
         name = printable(str(score.path))
         if score.error:
@@ -67,8 +67,11 @@ class Table:
             probability = probability_text(score.probability)
         if score.highest is not None:
             highest = f"{probability_text(score.highest.probability)} at {score.highest.start:.2f} s"
-            clips = str(len(score.clips))
-        if score.frames_read:
+        if score.clips or score.left_out:
+            clips = f"{len(score.clips)} of {len(score.clips) + len(score.left_out)}"
+        if score.left_out and not score.error:
+            self._remark(f"not judged: {name}: {', '.join(left_out(score))}", name)
+        if score.frames_read and score.faces != "none":
             people, covered = str(len(score.people)), share_text(score.coverage)
         return self._line(name, score.verdict, probability, people, covered, clips, highest, f"{score.seconds:.1f} s")
 
@@ -84,7 +87,7 @@ class Table:
     def _line(self, name: str, *cells: str) -> str:
         verdict, *numbers = cells
         aligned = [
-            f"{cell:>{width}}" for cell, width in zip(numbers, (16, 6, 9, len(self.unit) + 1, 17, 7), strict=True)
+            f"{cell:>{width}}" for cell, width in zip(numbers, (16, 6, 9, len(self.unit) + 3, 17, 7), strict=True)
         ]
         return "  ".join([f"{name:{self.width}}", f"{verdict:7}", *aligned]) + "\n"
 
@@ -218,12 +221,28 @@ def as_row(score: VideoScore) -> dict[str, Any]:
 
 
 def about(score: VideoScore) -> str:
-    """By what a verdict was given: detector, weights with their note, version, face detector."""
+    """By what a verdict was given: detector, weights, version, face detector."""
     weights = score.weights
     file = "weights trained in this process" if weights.file is None else f"weights {printable(weights.file)}"
     digest = f" (SHA-256 {weights.sha256[:SHOWN_HASH]})" if weights.sha256 else ""
-    note = f": {printable(weights.note)}" if weights.note else ""
-    return f"by {score.detector}, {file}{digest}{note}; dfmodels {score.version}, faces: {printable(score.faces)}"
+    return f"by {score.detector}, {file}{digest}; dfmodels {score.version}, faces: {printable(score.faces)}"
+
+
+def about_weights(score: VideoScore) -> str:
+    """What was noted of the weights, above all what they are not for; empty where nothing was."""
+    return f"about the weights: {printable(score.weights.note)}" if score.weights.note else ""
+
+
+def left_out(score: VideoScore) -> list[str]:
+    """How many clips were left out for which reason."""
+    return [f"{counted(count, score.unit)} ({REASONS[reason]})" for reason, count in score.reasons().items()]
+
+
+def counted(count: int, what: str) -> str:
+    """1 clip, 2 clips, 3,000 frames, 2 people."""
+    if count == 1:
+        return f"1 {what}"
+    return f"{count:,} people" if what == "person" else f"{count:,} {what}s"
 
 
 def probability_text(probability: float | None) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from dfmodels.files import atomic_write
 from dfmodels.optional import require
 from dfmodels.scoring import timeline, words
-from dfmodels.scoring.formats import about, printable
+from dfmodels.scoring.formats import about, about_weights, printable
 from dfmodels.scoring.pictures import boxed, overlay
 from dfmodels.scoring.result import REASONS, VideoScore
 from dfmodels.scoring.timeline import Mark
@@ -127,16 +127,20 @@ def _write_head(paper: Paper, score: VideoScore) -> None:
     paper.write(
         f"{score.verdict}: {words.probability_text(score.probability)} on a scale from 0 (real) to 1 (fake), "
         f"{words.basis(score)}",
-        12,
+        11,
         2,
         color,
         "bold",
     )
     paper.y += 0.04
     left_out = ", ".join(words.left_out(score)) or "nothing"
-    judged = words.counted(len(score.clips), score.unit)
-    paper.write(f"{words.seen(score)}; {words.coverage(score)}; {judged} judged; left out: {left_out}", most=3)
+    paper.write(
+        f"{words.seen(score)}; {words.coverage(score)}; {words.amount(score)}; left out: {left_out}",
+        most=3,
+    )
     paper.write(about(score), most=3, color=SOFT)
+    paper.write(words.LIMITS, 8.5, 4, SOFT)
+    paper.write(about_weights(score), most=3, color=NOTE)
     for warning in score.warnings:
         paper.write(f"Warning: {printable(warning)}", most=3, color=NOTE)
 

@@ -154,6 +154,7 @@ def _page(
         settings=settings,
         incomplete=incomplete,
         made_by=list(made_by),
+        notes=list(dict.fromkeys(row["note"] for row in rows if row["note"])),
         counts={verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("fake", "real", "failed")},
         written=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     )
@@ -186,6 +187,7 @@ def _row(score: VideoScore, number: int) -> dict[str, Any]:
         "when": words.span_text(highest.start, highest.end) if highest else "",
         "warnings": len(score.warnings),
         "by": words.made_by(score) if score.detector else "",
+        "note": score.weights.note,
     }
 
 

@@ -3,18 +3,13 @@
 from pathlib import Path
 
 from dfmodels.scoring.formats import SHOWN_HASH, printable
+from dfmodels.scoring.formats import counted as counted
+from dfmodels.scoring.formats import left_out as left_out
 from dfmodels.scoring.formats import probability_text as probability_text
 from dfmodels.scoring.formats import share_text as share_text
 from dfmodels.scoring.maps import CAPTIONS
-from dfmodels.scoring.result import REASONS, ClipScore, VideoScore
+from dfmodels.scoring.result import ClipScore, VideoScore
 from dfmodels.scoring.timeline import Mark, clock, judged
-
-
-def counted(count: int, what: str) -> str:
-    """1 clip, 2 clips, 3,000 frames, 2 people."""
-    if count == 1:
-        return f"1 {what}"
-    return f"{count:,} people" if what == "person" else f"{count:,} {what}s"
 
 
 def meaning(score: VideoScore) -> str:
@@ -78,9 +73,13 @@ def coverage(score: VideoScore) -> str:
     return f"{read}, {score.frames_with_face:,} ({share_text(score.coverage)}) with a face{damaged}"
 
 
-def left_out(score: VideoScore) -> list[str]:
-    """How many clips were left out for which reason."""
-    return [f"{counted(count, score.unit)} ({REASONS[reason]})" for reason, count in score.reasons().items()]
+def amount(score: VideoScore) -> str:
+    """How many clips were judged, and how many frames of the video they show."""
+    text = f"{counted(len(score.clips), score.unit)} judged"
+    frames = {frame for clip in score.clips for frame in clip.frames}
+    if not frames or not score.num_frames:
+        return text
+    return f"{text} ({len(frames):,} of the video's {counted(score.num_frames, 'frame')})"
 
 
 def duration_text(seconds: float) -> str:

@@ -127,7 +127,7 @@ def test_files_that_cannot_be_converted(capsys, model, tmp_path):
         text: "is no weights file: it is text that begins with 'no checkpoint'",
         code: "must hold a state dict (key -> tensor), got dict of folder",
         short: "neither safetensors nor what torch.save writes",
-        other: "holds weights of 'ddl', not of 'stil'",
+        other: "holds weights of 'ddl', not of 'stil'; the file says so itself",
         write_backbone(model, tmp_path / "imagenet.pth"): "holds weights of the backbone alone",
     }.items():
         refused(capsys, tmp_path, message, source, target, *STIL)

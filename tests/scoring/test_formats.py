@@ -89,7 +89,7 @@ def test_names_are_data(name):
     assert row["path"] == name
     assert json.loads(written(JsonLines(), [score]))["path"] == json.loads(written(Json(), [score]))[0]["path"] == name
     lines = written(Table([score.path]), [score]).splitlines()
-    assert len(lines) == 4  # header, video, warning, by what
+    assert len(lines) == 6  # header, video, what was not judged, warning, by what, about the weights
 
 
 def test_json_is_ascii():
@@ -103,21 +103,28 @@ def test_json_is_ascii():
 def test_a_table_says_what_was_judged_and_by_what():
     header, good, failed, *remarks = written(Table([SCORE.path, FAILED.path]), [SCORE, FAILED]).splitlines()
     assert " ".join(header.split()) == "video verdict fake probability people with face clips highest clip took"
-    assert " ".join(good.split()) == "films/a.mp4 fake 0.750 2 90 % 2 0.800 at 1.00 s 2.5 s"
-    assert " ".join(failed.split()) == "b.mp4 failed - - - - - 2.5 s"
+    assert " ".join(good.split()) == "films/a.mp4 fake 0.750 2 90 % 2 of 5 0.800 at 1.00 s 2.5 s"
+    assert " ".join(failed.split()) == "b.mp4 failed - - - 0 of 3 - 2.5 s"
     assert max(map(len, (header, good, failed))) <= 100
     assert remarks == [
         "warning: films/a.mp4: 2 people were seen, person 1 was judged",
+        "not judged: films/a.mp4: 2 clips (the person was not seen, or lost for too long), 1 clip (frames are damaged)",
         "failed: b.mp4: empty",
         "2 videos: 1 fake, 0 real, 1 failed",
-        "by ddl, weights runs/ddl.safetensors (SHA-256 0123456789ab): for trying the tool; dfmodels 1.2.3, "
-        "faces: centerface",
+        "by ddl, weights runs/ddl.safetensors (SHA-256 0123456789ab); dfmodels 1.2.3, faces: centerface",
+        "about the weights: for trying the tool",
     ]
+
+
+def test_a_table_counts_no_faces_where_none_were_looked_for():
+    crops = replace(SCORE, faces="none", people=SCORE.people[:1], warnings=(), left_out=())
+    row = written(Table([crops.path]), [crops]).splitlines()[1]
+    assert " ".join(row.split()) == "films/a.mp4 fake 0.750 - - 2 of 2 0.800 at 1.00 s 2.5 s"
 
 
 def test_remarks_of_one_kind_are_said_once():
     scores = [
-        replace(SCORE, path=Path(f"{i}.mp4"), warnings=(f"{i} people were seen", "the same"), people=())
+        replace(SCORE, path=Path(f"{i}.mp4"), warnings=(f"{i} people were seen", "the same"), people=(), left_out=())
         for i in range(2, 40)
     ]
     scores += [replace(FAILED, path=Path(f"x{i}.mp4"), error=f"x{i}.mp4: empty") for i in range(3)]

@@ -16,9 +16,16 @@ def test_the_brighter_the_map_the_less_of_the_crop():
 
 
 def test_the_box_is_drawn_on_a_copy():
-    image = np.full((90, 160, 3), 128, np.uint8)
-    drawn = pictures.boxed(image, (40, 20, 100, 80))
+    image = np.full((180, 320, 3), 128, np.uint8)
+    drawn = pictures.boxed(image, (80, 40, 200, 160))
     assert (image == 128).all()
-    assert (drawn[20, 60] == (255, 214, 10)).all()
-    assert (drawn[50, 70] == 128).all()
-    assert pictures.boxed(image[::-1, ::-1], (0, 0, 160, 90)).shape == image.shape
+    assert (drawn[40, 120] == (255, 214, 10)).all()
+    assert (drawn[100, 140] == 128).all()
+    assert pictures.boxed(image[::-1, ::-1], (0, 0, 320, 180)).shape == image.shape
+
+
+def test_the_box_of_a_small_image_hides_little_of_it():
+    drawn = pictures.boxed(np.full((32, 64, 3), 128, np.uint8), (0, 0, 64, 32))
+    assert drawn.shape == (160, 320, 3)
+    assert (drawn[4:-4, 4:-4] == 128).all()
+    assert (drawn[0, 100] == (255, 214, 10)).all()

@@ -101,7 +101,10 @@ def test_it_says_what_the_verdict_rests_on(monkeypatch, tmp_path):
     for fact in (
         "interview.mp4",
         f"fake: {score.probability:.3f} on a scale from 0 (real) to 1 (fake), on average over 8 clips of person 1",
-        "2 people seen, 1 judged; 88 of 600 frames read, 55 (62 %) with a face; 8 clips judged",
+        "2 people seen, 1 judged; 88 of 600 frames read, 55 (62 %) with a face; 8 clips judged "
+        "(64 of the video's 600 frames); left out: 2 clips",
+        "This is not the probability that the video is forged.",
+        "about the weights: rendered talking heads",
         "runs/stil/best.safetensors (SHA-256 9f2c41d7a6b0)",
         "not for judging videos",
         "dfmodels 0.1.0, faces: centerface",

@@ -137,6 +137,8 @@ def test_what_was_seen():
     score = make_score(people=2, seconds=100)
     assert words.seen(score) == "2 people seen, 1 judged"
     assert words.coverage(score) == "88 of 2,500 frames read, 55 (62 %) with a face"
+    assert words.amount(score) == "8 clips judged (64 of the video's 2,500 frames)"
+    assert words.amount(replace(score, num_frames=None)) == "8 clips judged"
     assert words.left_out(score) == [
         "2 clips (no face was found)",
         "1 clip (the person was not seen, or lost for too long)",
