@@ -352,8 +352,7 @@ class _Judge:
         total = len(score.clips) + len(score.left_out)
         if len(score.clips) < LEAST_COVERAGE * total:
             yield (
-                f"only {len(score.clips)} of {total} {score.unit}s were judged "
-                f"({listed_reasons(score)}); --clips all looks at more of the video"
+                f"only {len(score.clips)} of {total} {score.unit}s were judged; --clips all looks at more of the video"
             )
         if score.num_frames is not None and score.num_frames < contract.num_frames:
             yield (

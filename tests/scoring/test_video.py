@@ -251,7 +251,7 @@ def test_clips_without_a_face_are_counted_and_half_a_video_is_worth_a_warning(tm
     few, only = result.warnings
     assert few.startswith(f"{faces} found a face in {result.frames_with_face} of 100 frames read (")
     assert "(--faces)" in few
-    assert only.startswith(f"only {len(result.clips)} of 25 clips were judged (")
+    assert only == f"only {len(result.clips)} of 25 clips were judged; --clips all looks at more of the video"
     result = score_video(model, video, faces=boxes_of(tmp_path / "b.json", 100, lambda t: t < 60))
     assert result.warnings == ()
     assert result.reasons()
