@@ -426,6 +426,9 @@ def run(
         from starlette.middleware.trustedhost import TrustedHostMiddleware
 
         desk = make_desk(folder)
+        # Of a mounted page gradio copies any file of this machine, and whatever a link leads to, to where pages can get
+        # at it, if a request names that in the place of an upload. What was uploaded lies where it shall already.
+        gr.blocks.Block.async_move_resource_to_block_cache = _as_it_is
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # those load scripts from elsewhere
         address = listener.getsockname()
         if ipaddress.ip_address(address[0]).is_loopback:
@@ -476,6 +479,10 @@ def run(
         finally:
             ended.set()
             desk.close()
+
+
+async def _as_it_is(block: Any, path: str | Path | None) -> str | None:
+    return None if path is None else str(path)
 
 
 def _sweeping(desk: Desk, ended: threading.Event) -> None:

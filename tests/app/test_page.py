@@ -305,6 +305,27 @@ def test_the_size_is_limited_whatever_a_browser_does(chromium, server):
     assert server.left() == []
 
 
+def test_nothing_but_uploads_is_taken_whatever_a_request_says(chromium, tmp_path, weights, videos):
+    meta = {"_type": "gradio.FileData"}
+    with serving(tmp_path, weights) as server:
+        request, api = chromium.new_context().request, f"{server.url}gradio_api"
+        entries = request.get(f"{server.url}config").json()["dependencies"]
+        functions = {entry["api_name"]: entry["id"] for entry in entries}
+
+        def answer(name, *data):
+            asked = {"fn_index": functions[name], "data": data, "session_hash": "somebody"}
+            request.post(f"{api}/queue/join", data=asked)
+            return request.get(f"{api}/queue/data?session_hash=somebody").text()
+
+        answer("enter")
+        for path in (str(videos / "noise.mp4"), f"{server.url}config"):  # a video of this machine, and a link
+            assert "not one of this page" in answer("take", {"path": path, "meta": meta})
+            said = answer("show", {"path": path, "meta": meta})
+            assert "not in the list of choices" in said
+            assert str(server.place) not in said
+            assert server.left() == []
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_follow_the_system_on_any_width(open_page, videos, scheme):
     page = open_page(color_scheme=scheme, viewport={"width": 400, "height": 800})
