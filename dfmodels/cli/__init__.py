@@ -68,7 +68,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         LOG.setLevel(options.level)
         try:
             status = COMMANDS[options.command].run(options)
-            sys.stdout.flush()
+            if sys.stdout is not None:
+                sys.stdout.flush()
             return status
         except KeyboardInterrupt:
             LOG.error("dfmodels: interrupted")
@@ -79,7 +80,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
             LOG.error("dfmodels %s: %s", options.command, error, exc_info=options.level <= logging.DEBUG)
             try:
-                sys.stdout.flush()
+                if sys.stdout is not None:
+                    sys.stdout.flush()
             except OSError:  # what the error says already
                 _drop_output()
             return 2

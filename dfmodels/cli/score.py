@@ -218,6 +218,8 @@ def _written(form: Form) -> Iterator[Callable[[VideoScore], None]]:
 
 
 def _print(text: str) -> None:
+    if sys.stdout is None:
+        raise OSError("the output cannot be written: it is closed")
     encoding = sys.stdout.encoding or "utf-8"
     # the name of a file may hold what the terminal cannot show, or no text at all
     try:

@@ -80,18 +80,18 @@ class Report:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self.sections is not None
-        with self.sections as sections:
-            sections.seek(0)
-            ends = [0, *(row["end"] for row in self.rows)]
-            blocks = (Markup(sections.read(end - begin).decode()) for begin, end in pairwise(ends))
-            pieces = _page(self.rows, blocks, self.command, self.settings, _ended(error))
-            try:
+        try:
+            with self.sections as sections:
+                sections.seek(0)
+                ends = [0, *(row["end"] for row in self.rows)]
+                blocks = (Markup(sections.read(end - begin).decode()) for begin, end in pairwise(ends))
+                pieces = _page(self.rows, blocks, self.command, self.settings, _ended(error))
                 with atomic_write(self.path) as partial, partial.open("w", encoding="utf-8", newline="\n") as file:
                     file.writelines(pieces)
-            except OSError as failure:
-                if failure.strerror is None:
-                    raise
-                raise OSError(f"{self.path} cannot be written: {failure.strerror}") from failure
+        except OSError as failure:  # also of what a full disk did not take before
+            if failure.strerror is None:
+                raise
+            raise OSError(f"{self.path} cannot be written: {failure.strerror}") from failure
 
 
 def render(scores: Sequence[VideoScore], *, command: str, settings: Mapping[str, str]) -> str:

@@ -605,3 +605,11 @@ def test_an_output_that_is_full(weights, tmp_path):
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True)
     assert done.returncode == 2
     assert done.stderr == "dfmodels score: the output cannot be written: No space left on device\n"
+
+
+def test_an_output_that_is_closed(weights, tmp_path):
+    video = write_video(tmp_path / "video.mp4", 9, noise)
+    command = [sys.executable, "-m", "dfmodels", "score", str(video), "--weights", weights, "--faces", "none"]
+    done = subprocess.run(f"{shlex.join(map(str, command))} >&-", shell=True, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "dfmodels score: the output cannot be written: it is closed\n"

@@ -336,6 +336,19 @@ def test_a_full_disk_is_named_and_the_page_before_stays(tmp_path, monkeypatch):
     assert os.listdir(tmp_path) == ["r.html"]
 
 
+def test_a_disk_that_is_full_before_the_page_begins_is_named_too(tmp_path):
+    path = tmp_path / "r.html"
+
+    def write():
+        with Report(path, **RUN) as run:
+            run.sections.close()
+            run.sections = open("/dev/full", "w+b")  # noqa: SIM115 the report closes it
+            run.add(failed_score())
+
+    with pytest.raises(OSError, match=re.escape(f"{path} cannot be written: No space left on device")):
+        write()
+
+
 def test_no_video_is_kept(tmp_path):
     with Report(tmp_path / "r.html", **RUN) as run:
         held = []
