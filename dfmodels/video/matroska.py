@@ -26,10 +26,24 @@ def number(data: bytes, at: int) -> tuple[int, int] | None:
     return None if value == (1 << 7 * width) - 1 else (value, at + width)
 
 
-class ClusterCheck:
-    """Tells the packets that lie in clusters whose checksum (RFC 8794, 11.3.1) does not fit.
+def is_filled(content: bytes) -> bool:
+    """Whether the elements in an element lie one behind the other up to its end."""
+    at = 0
+    while at < len(content):
+        width = 9 - content[at].bit_length()
+        length = number(content, at + width) if width <= 4 else None
+        if length is None:
+            return False
+        at = sum(length)
+    return at == len(content)
 
-    ffmpeg writes one into every cluster of a Matroska file, not of WebM. The file is left where it was.
+
+class ClusterCheck:
+    """Tells the packets that lie in damaged clusters: the checksum (RFC 8794, 11.3.1) or the elements do not fit.
+
+    ffmpeg writes a checksum into every cluster of a Matroska file, not of WebM. Where the elements in a cluster do not
+    lie one behind the other up to its end, ffmpeg goes on with the next one that it makes out, and frames are gone. The
+    file is left where it was.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -39,7 +53,7 @@ class ClusterCheck:
         self.sound = True
 
     def fails(self, position: int) -> bool:
-        """Whether the packet at this byte lies in a damaged cluster; False where there is no checksum."""
+        """Whether the packet at this byte lies in a damaged cluster; False where nothing tells."""
         if position < self.here:
             self.following = self.first
         while self.following <= position and self.following < self.end:
@@ -61,6 +75,8 @@ class ClusterCheck:
             cluster = self._read(self.here + offset, size)
             if cluster[:2] == CRC32:
                 self.sound = int.from_bytes(cluster[2:6], "little") == zlib.crc32(memoryview(cluster)[6:])
+            elif len(cluster) == size:
+                self.sound = is_filled(cluster)
 
     def _read(self, at: int, size: int) -> bytes:
         before = self.file.tell()

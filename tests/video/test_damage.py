@@ -111,6 +111,20 @@ def test_checksums_tell_damage(tmp_path: Path, codec: str, encoder: dict[str, st
     assert seen >= 2
 
 
+@pytest.mark.parametrize("gone", [8, 100])
+def test_frames_that_are_gone_from_a_file_without_checksums_are_not_passed_over(tmp_path: Path, gone: int) -> None:
+    encoder = {"g": "20", "deadline": "realtime"}
+    path = write_video(tmp_path / "video.webm", 40, panning, codec="libvpx", encoder=encoder)
+    assert sum(frame.damaged for frame in read_frames(path)) == 0
+    start, _ = packets(path)[9]
+    data = bytearray(path.read_bytes())
+    data[start - 8 : start - 8 + gone] = bytes(gone)  # with the head of its block
+    path.write_bytes(data)
+    frames = list(read_frames(path))
+    assert len(frames) < 40
+    assert any(frame.damaged for frame in frames)
+
+
 def test_damage_in_frames_that_were_sought(tmp_path: Path) -> None:
     path = write_video(tmp_path / "a.mp4", 140, panning, encoder={"g": "20"})
     clean = [frame.image for frame in read_frames(path)]
