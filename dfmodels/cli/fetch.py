@@ -105,7 +105,10 @@ def download(url: str, published: Published, timeout: float) -> bytes:
         reason = getattr(error, "reason", error)
         if isinstance(reason, TimeoutError):
             raise OSError(f"{url} gave no answer for {timeout:g} s") from error
-        raise OSError(f"{url} cannot be read: {one_line(reason) or type(reason).__name__}") from error
+        raise OSError(
+            f"{url} cannot be read: {one_line(reason) or type(reason).__name__}; is there a network? --url takes a "
+            "mirror, and `--faces yunet:FILE` a file that you have"
+        ) from error
     if announced is not None and len(content) < min(announced, published.size):
         raise OSError(f"{url} ended early, after {len(content)} of {announced} bytes")
     found = hashlib.sha256(content).hexdigest()

@@ -182,7 +182,7 @@ def as_dict(score: VideoScore) -> dict[str, Any]:
             }
             for clip in score.clips
         ],
-        "left_out": score.reasons(),
+        "left_out": dict.fromkeys(REASONS, 0) | score.reasons(),
         "warnings": list(score.warnings),
         "error": score.error,
         "seconds": round(score.seconds, 3),
@@ -216,7 +216,7 @@ def as_row(score: VideoScore) -> dict[str, Any]:
     row = as_dict(score)
     weights, left_out = row.pop("weights"), row.pop("left_out")
     row |= {f"weights_{key}": value for key, value in weights.items()}
-    row |= {f"left_out_{reason}": left_out.get(reason, 0) for reason in REASONS}
+    row |= {f"left_out_{reason}": left_out[reason] for reason in REASONS}
     return row | {"people": len(score.people), "clips": len(score.clips), "warnings": " ".join(score.warnings)}
 
 

@@ -13,10 +13,10 @@ from dfmodels.video import LeftOut
 # why a clip was not judged: the keys of `left_out`, and what they mean
 REASONS = {
     "no_face": "no face was found",
-    "gap": "the person was not seen, or lost for too long",
-    "short": "the person came or went within the clip",
     "still": "the picture stands still, and the detector judges motion",
     "damaged": "frames are damaged",
+    "short": "the person came or went within the clip",
+    "gap": "the person was not seen, or lost for too long",
 }
 
 

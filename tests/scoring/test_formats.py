@@ -48,7 +48,7 @@ def test_json_has_these_keys_and_no_others():
     }
     assert row["people"][1] == {"track": 2, "probability": None, "share": 0.5, "first": 0.04, "last": 0.6, "clips": 0}
     assert row["clips"][1] == {"start": 1.0, "end": 1.28, "probability": 0.8, "track": 1}
-    assert row["left_out"] == {"gap": 2, "damaged": 1}
+    assert row["left_out"] == {"no_face": 0, "still": 0, "damaged": 1, "short": 0, "gap": 2}
     failed = as_dict(FAILED)
     assert (failed["probability"], failed["verdict"], failed["error"]) == (None, "failed", "b.mp4: empty")
 
@@ -108,7 +108,7 @@ def test_a_table_says_what_was_judged_and_by_what():
     assert max(map(len, (header, good, failed))) <= 100
     assert remarks == [
         "warning: films/a.mp4: 2 people were seen, person 1 was judged",
-        "not judged: films/a.mp4: 2 clips (the person was not seen, or lost for too long), 1 clip (frames are damaged)",
+        "not judged: films/a.mp4: 1 clip (frames are damaged), 2 clips (the person was not seen, or lost for too long)",
         "failed: b.mp4: empty",
         "2 videos: 1 fake, 0 real, 1 failed",
         "by ddl, weights runs/ddl.safetensors (SHA-256 0123456789ab); dfmodels 1.2.3, faces: centerface",
