@@ -99,7 +99,7 @@ def run(options: argparse.Namespace) -> int:
     dfmodels.save(
         outcome.model,
         weights,
-        data="rendered talking heads of `dfmodels demo`; for trying the tool, not for judging videos",
+        note="rendered talking heads of `dfmodels demo`; for trying the tool, not for judging videos",
     )
 
     LOG.info("3/4 encoding an unseen real and an unseen fake video")

@@ -215,9 +215,9 @@ def number_people(people: Sequence[Person]) -> list[Person]:
 def without_false(people: Sequence[Person], times: Sequence[float], frames: Sequence[int]) -> list[Person]:
     """People without false detections.
 
-    Beside somebody found in FEW frames or more, a face found in fewer is none if its mean score is below UNSURE times
-    that of the one found most often, or if frames read just before and behind do not show it: within BRIEF seconds
-    nobody comes and goes.
+    Beside somebody found in FEW frames or more, a face is none if it is found in fewer whenever it is seen, while
+    frames read just before and behind do not show it: within BRIEF seconds nobody comes and goes. Neither is one found
+    in fewer frames altogether whose mean score is below UNSURE times that of the one found most often.
     """
     sure = max(people, key=lambda person: int(person.found.sum()), default=None)
     if sure is None or sure.found.sum() < FEW:
@@ -225,13 +225,17 @@ def without_false(people: Sequence[Person], times: Sequence[float], frames: Sequ
     score = sure.faces[sure.found, 4].mean()
     read = np.array(times)
 
-    def false(person: Person) -> bool:
-        if person.found.sum() >= FEW:
-            return False
-        sighted = person.times[person.found]
+    def brief(sighted: NDArray[np.float64]) -> bool:
         before, behind = read[read < sighted[0]], read[read > sighted[-1]]
-        brief = len(before) > 0 and len(behind) > 0 and behind[0] - before[-1] <= BRIEF
-        return bool(brief or person.faces[person.found, 4].mean() < UNSURE * score)
+        passing = len(before) > 0 and len(behind) > 0 and behind[0] - before[-1] <= BRIEF
+        return len(sighted) < FEW and bool(passing)
+
+    def false(person: Person) -> bool:
+        places = np.searchsorted(frames, person.frames)
+        seen = np.split(np.arange(len(places)), np.flatnonzero(np.diff(places) > 1) + 1)  # frame after frame read
+        sightings = [person.times[rows][person.found[rows]] for rows in seen]
+        unsure = person.found.sum() < FEW and person.faces[person.found, 4].mean() < UNSURE * score
+        return bool(unsure) or all(brief(sighted) for sighted in sightings if len(sighted))
 
     return number_people([person for person in people if not false(person)])
 

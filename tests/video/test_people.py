@@ -367,6 +367,19 @@ def test_false_detections_are_nobody(tmp_path: Path) -> None:
     assert survey.with_face == 48
 
 
+def test_a_pattern_that_is_found_now_and_then_is_nobody(tmp_path: Path) -> None:
+    class WithPattern(Film):
+        def detect(self, frame: Frame, path: object) -> np.ndarray:
+            rows = super().detect(frame, path)
+            return np.concatenate([rows, [(20, 120, 60, 160, 0.9)]]) if frame.index % 24 in (5, 6) else rows
+
+    film = WithPattern(tmp_path, 144, lambda i: [("red", 140, 90, 60)])
+    assert film.who(film.survey()) == ["red"]
+    film.at = lambda i: [("red", 140, 90, 60), ("blue", 260, 90, 40)]  # who is found a few times more is somebody
+    film.found = lambda index, name: name == "red" or 40 <= index < 44
+    assert len(film.survey().people) == 2
+
+
 def test_frames_seconds_apart(tmp_path: Path) -> None:
     """Single frames of a long video, told apart by their looks alone."""
     spots = np.random.default_rng(1).integers(40, 280, 40)
