@@ -428,6 +428,8 @@ def run(
         desk = make_desk(folder)
         # Of a mounted page gradio copies any file of this machine, and whatever a link leads to, to where pages can get
         # at it, if a request names that in the place of an upload. What was uploaded lies where it shall already.
+        if not hasattr(gr.blocks.Block, "async_move_resource_to_block_cache"):
+            raise ImportError(f"the page is not safe with gradio {gr.__version__}: install 'gradio>=6.31,<7'")
         gr.blocks.Block.async_move_resource_to_block_cache = _as_it_is
         app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)  # those load scripts from elsewhere
         address = listener.getsockname()
