@@ -9,7 +9,7 @@ from typing import Any
 
 from dfmodels.cli.score import add_judging, check_judging, load_judging, report_settings
 from dfmodels.scoring import app
-from dfmodels.scoring.results import describe_run
+from dfmodels.scoring.rows import describe_run
 
 LOG = logging.getLogger(__name__)
 EXAMPLE = "dfmodels app --weights detector.safetensors"

@@ -18,7 +18,7 @@ from dfmodels.scoring.batch import iter_scores, spared
 from dfmodels.scoring.batch import score_videos as score_videos  # scripts take it from here
 from dfmodels.scoring.formats import FORMATS, Form, printable, tally
 from dfmodels.scoring.result import VideoScore
-from dfmodels.scoring.results import Results, describe_run, results_form
+from dfmodels.scoring.rows import Results, describe_run, results_form
 from dfmodels.scoring.video import ALL_PEOPLE, BATCH_FRAMES
 from dfmodels.video import FaceDetector, face_detector
 from dfmodels.video.people import SELECT

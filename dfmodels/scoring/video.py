@@ -216,7 +216,7 @@ class _Judge:
         self.score = replace(self.score, clips=tuple(clip for clip, _ in self.judged), left_out=tuple(self.left_out))
         if survey is None:
             self.note_whole_frames()
-        self.conclude(survey, select)
+        self.conclude(survey, select, num_clips)
 
     def note(self, survey: Survey) -> None:
         """Everyone who was seen, none of them judged yet."""
@@ -273,7 +273,7 @@ class _Judge:
             [kept for kept in found if kept[0].track not in out] for found in (self.most, self.least)
         )
 
-    def conclude(self, survey: Survey | None, select: str) -> None:
+    def conclude(self, survey: Survey | None, select: str, num_clips: int | None) -> None:
         """Make one verdict of the clips."""
         if not self.judged:
             raise nothing_judged(self.score)
@@ -288,8 +288,14 @@ class _Judge:
             replace(person, probability=scores.get(person.track), clips=len(rows.get(person.track, ())))
             for person in self.score.people
         )
-        self.score = replace(self.score, people=people, probability=max(scores.values()), **self.moments())
-        self.score = replace(self.score, warnings=tuple(self.cautions(survey, select)))
+        # all at once: whatever fails on the way leaves no verdict beside its error
+        self.score = replace(
+            self.score,
+            people=people,
+            probability=max(scores.values()),
+            warnings=tuple(self.cautions(survey, select, num_clips)),
+            **self.moments(),
+        )
 
     def note_whole_frames(self) -> None:
         """Of frames that are crops already, what their clips tell: one person in all of them."""
@@ -322,7 +328,7 @@ class _Judge:
         most = len(self.most)
         return {"most_suspicious": tuple(moments[:most]), "least_suspicious": next(iter(moments[most:]), None)}
 
-    def cautions(self, survey: Survey | None, select: str) -> Iterator[str]:
+    def cautions(self, survey: Survey | None, select: str, num_clips: int | None) -> Iterator[str]:
         """What whoever reads the verdict must know, and what can be done about it."""
         score, contract = self.score, self.model.contract
         if survey is not None:
@@ -351,9 +357,8 @@ class _Judge:
             )
         total = len(score.clips) + len(score.left_out)
         if len(score.clips) < LEAST_COVERAGE * total:
-            yield (
-                f"only {len(score.clips)} of {total} {score.unit}s were judged; --clips all looks at more of the video"
-            )
+            more = "" if num_clips is None else "; --clips all looks at more of the video"
+            yield f"only {len(score.clips)} of {total} {score.unit}s were judged{more}"
         if score.num_frames is not None and score.num_frames < contract.num_frames:
             yield (
                 f"the video has {score.num_frames} frames and a clip of {score.detector} {contract.num_frames}: frames "

@@ -16,10 +16,10 @@ from dfmodels.cli import main
 from dfmodels.scoring import score_videos
 from dfmodels.scoring.batch import iter_scores
 from dfmodels.scoring.formats import Table
-from dfmodels.scoring.results import Results
+from dfmodels.scoring.rows import Results
 from dfmodels.scoring.video import LOG, score_video
 from tests.models.frame_level import FrameLevel
-from tests.scoring.test_results import RUN
+from tests.scoring.test_rows import RUN
 from tests.video.videos import write_image
 
 
@@ -157,7 +157,7 @@ def test_a_killed_run_is_resumed(tmp_path, weights, monkeypatch):
     killed = (
         "import os, sys\n"
         "from dfmodels.cli import main\n"
-        "from dfmodels.scoring.results import Results\n"
+        "from dfmodels.scoring.rows import Results\n"
         "rows, write = int(sys.argv[1]), Results._write\n"
         "def dying(self, text):\n"
         "    global rows\n"

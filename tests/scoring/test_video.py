@@ -252,6 +252,8 @@ def test_clips_without_a_face_are_counted_and_half_a_video_is_worth_a_warning(tm
     assert few.startswith(f"{faces} found a face in {result.frames_with_face} of 100 frames read (")
     assert "(--faces)" in few
     assert only == f"only {len(result.clips)} of 25 clips were judged; --clips all looks at more of the video"
+    everything = score_video(model, video, faces=faces, num_clips="all")
+    assert everything.warnings[1] == f"only {len(result.clips)} of 25 clips were judged"
     result = score_video(model, video, faces=boxes_of(tmp_path / "b.json", 100, lambda t: t < 60))
     assert result.warnings == ()
     assert result.reasons()
@@ -337,6 +339,15 @@ def test_output_that_is_no_number(video, average):
     result = score_video(Brightness(CONTRACT, float("nan")), video, faces="none", average=average)
     assert result.verdict == "failed"
     assert "not a number" in result.error
+
+
+@pytest.mark.parametrize("part", ["cautions", "moments"])
+def test_a_fault_beside_the_verdict_leaves_none(video, monkeypatch, part):
+    monkeypatch.setattr(scoring._Judge, part, lambda *arguments: 1 / 0)
+    result = score(video)
+    assert (result.verdict, result.probability) == ("failed", None)
+    assert [person.probability for person in result.people] == [None]
+    assert "ZeroDivisionError" in result.error
 
 
 # --- detectors of single frames

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from dfmodels.scoring.formats import Csv, as_dict, written
-from dfmodels.scoring.results import Results
+from dfmodels.scoring.rows import Results
 from tests.scoring.test_formats import FAILED, SCORE
 
 RUN = {
@@ -205,7 +205,7 @@ def test_wrong_suffix(tmp_path, name):
 def test_one_process_writes(tmp_path):
     path = tmp_path / "out.csv"
     other = (
-        "import sys; from dfmodels.scoring.results import Results; from tests.scoring.test_results import RUN\n"
+        "import sys; from dfmodels.scoring.rows import Results; from tests.scoring.test_rows import RUN\n"
         "with Results(sys.argv[1], RUN, resume=True): print('in')"
     )
     command = [sys.executable, "-c", other, str(path)]
