@@ -1,0 +1,48 @@
+"""What a training takes: samples, mappings of tensors, and data sets of them whose draws follow from the epoch."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+# `images` (T, 3, H, W), or a group (D + 1, 3, H, W), as the detector's contract says; `label` 0 real, 1 fake, of a
+# group (D + 1,); `video` the key of the video; further tensors by name
+Sample = dict[str, Any]
+
+
+class Samples(Dataset[Sample]):
+    """Samples whose random draws follow from the seed, the epoch and the number of the sample alone.
+
+    The number of workers, the order of the items and a restart do not change them.
+
+    Attributes:
+        seed: of all draws.
+    """
+
+    def __init__(self, seed: int = 0) -> None:
+        self.seed = seed
+        # shared memory, so that workers that outlive an epoch see the next one
+        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the draws of an epoch."""
+        self._epoch.fill_(epoch)
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @abstractmethod
+    def sample(self, index: int, draws: np.random.Generator) -> Sample:
+        """Sample number `index`; torch's own generator is seeded for it too."""
+
+    def __getitem__(self, index: int) -> Sample:
+        if not 0 <= index < len(self):
+            raise IndexError(f"index must lie in [0, {len(self)}), got {index}")
+        draws = np.random.default_rng([self.seed, int(self._epoch), index])
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(int(draws.integers(2**63)))  # torch.manual_seed would seed the GPUs too
+            return self.sample(index, draws)
