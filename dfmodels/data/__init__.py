@@ -1,26 +1,37 @@
-"""Data sets: groups of a real face and its forgeries, and their frames one by one."""
+"""Data sets: indexes of videos, groups of a real face and its forgeries, and their frames one by one."""
 
 from dfmodels._moved import moved
-from dfmodels.data.groups import (
-    ForgeryGroups,
+from dfmodels.data.groups import ForgeryGroups, VideoFrames, collate_groups, make_groups
+from dfmodels.data.index import (
     Video,
-    VideoFrames,
-    collate_groups,
-    deepfakebench_videos,
-    folder_videos,
-    make_groups,
-    read_pairs,
+    check_classes,
+    index_hash,
+    limit,
+    load_videos,
+    read_index,
+    warn_of_shared_identities,
+    where,
+    write_index,
 )
+from dfmodels.data.layouts import deepfakebench_videos, folder_videos, read_pairs
 
 __all__ = [
     "ForgeryGroups",
     "Video",
     "VideoFrames",
+    "check_classes",
     "collate_groups",
     "deepfakebench_videos",
     "folder_videos",
+    "index_hash",
+    "limit",
+    "load_videos",
     "make_groups",
+    "read_index",
     "read_pairs",
+    "warn_of_shared_identities",
+    "where",
+    "write_index",
 ]
 
 __getattr__ = moved(

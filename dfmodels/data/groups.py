@@ -1,197 +1,52 @@
 """FaceForensics++ as groups of a real face and its forgeries, and as single frames of videos.
 
-Videos come from folders of extracted frames or from a file of DeepfakeBench; both give a list of `Video`, which
-`make_groups` turns into groups and `VideoFrames` reads frame by frame.
+`make_groups` turns rows of an index into groups, and `VideoFrames` reads them frame by frame.
 """
 
 from __future__ import annotations
 
-import json
 import re
 import warnings
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from types import NoneType
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from dfmodels.data.index import REAL, Video, named
+from dfmodels.data.layouts import METHODS
 from dfmodels.detector import InputContract
 from dfmodels.video.frame import VideoError
-from dfmodels.video.images import list_images, natural_key, read_image
-
-DATASET = "FaceForensics++"
-REAL = "real"
-METHODS = ("Deepfakes", "Face2Face", "FaceSwap", "NeuralTextures")
-COMPRESSION, FRAMES = "c23", "frames"
-LABELS = {
-    "FF-real": REAL,
-    "FF-DF": "Deepfakes",
-    "FF-F2F": "Face2Face",
-    "FF-FS": "FaceSwap",
-    "FF-NT": "NeuralTextures",
-}
-_MOST_NAMED = 8
-_MOST_SHOWN = 200  # characters of a wrong entry
-
-
-@dataclass(frozen=True)
-class Video:
-    """Extracted frames of one video, in order; none where the video is missing.
-
-    Attributes:
-        dataset: name of the data set.
-        method: REAL, or the manipulation.
-        id: "071" of a real video of FaceForensics++, "071_054" of a fake one: target, source.
-        frames: files.
-    """
-
-    dataset: str
-    method: str
-    id: str
-    frames: tuple[Path, ...]
-
-    @property
-    def key(self) -> str:
-        """Names the video among all data sets and methods: fakes of one pair have the same id."""
-        return f"{self.dataset}/{self.method}/{self.id}"
-
-    @property
-    def label(self) -> int:
-        """0 real, 1 fake."""
-        return int(self.method != REAL)
-
-
-# ---------------------------------------------------------------------- lists of videos
-
-
-def read_pairs(path: str | Path) -> list[tuple[str, str]]:
-    """Pairs of ids from an official split file of FaceForensics++, a JSON list such as [["071", "054"], ...].
-
-    Raises:
-        ValueError: a file of another form.
-    """
-    pairs = _read_json(path)
-    if not isinstance(pairs, list) or not all(
-        isinstance(pair, list) and len(pair) == 2 and all(isinstance(name, str) for name in pair) for pair in pairs
-    ):
-        raise ValueError(f'{path}: a split file must be a list of pairs of ids such as [["071", "054"]]')
-    return [(first, second) for first, second in pairs]
-
-
-def video_folder(method: str, video: str, compression: str, frames: str) -> Path:
-    """Folder of a video's frames below the root of FaceForensics++."""
-    where = Path("original_sequences", "youtube") if method == REAL else Path("manipulated_sequences", method)
-    return where / compression / frames / video
-
-
-def folder_videos(
-    root: str | Path,
-    pairs: Iterable[tuple[str, str]],
-    *,
-    methods: Sequence[str] = METHODS,
-    compression: str = COMPRESSION,
-    frames: str = FRAMES,
-) -> list[Video]:
-    """Videos of a split in the folder layout of FaceForensics++.
-
-    Frames of a real video lie in original_sequences/youtube/COMPRESSION/FRAMES/ID, those of a fake one in
-    manipulated_sequences/METHOD/COMPRESSION/FRAMES/TARGET_SOURCE; their order is the natural one of their names.
-
-    Args:
-        root: folder that holds original_sequences and manipulated_sequences.
-        pairs: as `read_pairs` gives them; a pair (a, b) has the real videos a and b and the fakes a_b and b_a.
-        methods: folders of the manipulations.
-        compression: folder of the compression.
-        frames: folder of the frames.
-
-    Returns:
-        Per pair: a, all fakes a_b, b, all fakes b_a; without frames where a folder is missing or holds no images.
-
-    Raises:
-        ValueError: `root` is not a folder, or a folder cannot be listed.
-    """
-    root = Path(root)
-    if not root.is_dir():
-        raise ValueError(f"root must be the folder of {DATASET}, got {root}, which is no folder")
-    videos = []
-    for first, second in pairs:
-        for target, source in ((first, second), (second, first)):
-            for method, name in ((REAL, target), *((method, f"{target}_{source}") for method in methods)):
-                folder = root / video_folder(method, name, compression, frames)
-                videos.append(Video(DATASET, method, name, tuple(list_images(folder)) if folder.is_dir() else ()))
-    return videos
-
-
-def deepfakebench_videos(
-    path: str | Path,
-    root: str | Path,
-    *,
-    split: str,
-    dataset: str = DATASET,
-    compression: str | None = COMPRESSION,
-    labels: Mapping[str, str] = LABELS,
-) -> list[Video]:
-    """Videos of a split from a JSON file of DeepfakeBench.
-
-    The file holds {dataset: {label: {split: {compression: {id: {"label": ..., "frames": [path, ...]}}}}}}. A video
-    without "frames", or with null there, has none; null in place of a path is a frame less.
-
-    Args:
-        path: the file.
-        root: folder that the paths of the frames begin at.
-        split: "train", "val" or "test".
-        dataset: name of the data set in the file.
-        compression: its name in the file; None where the file has no such level, as for Celeb-DF.
-        labels: label in the file -> REAL or the name of the manipulation, for the labels that are wanted.
-
-    Raises:
-        ValueError: a file of another form or without what is asked for, or a path that does not begin at `root`.
-    """
-    content = _read_json(path)
-    videos = []
-    for label, method in labels.items():
-        level = content
-        for key in (dataset, label, split, *(() if compression is None else (compression,))):
-            if not isinstance(level, dict) or key not in level:
-                known = ", ".join(level) if isinstance(level, dict) else "no object"
-                raise ValueError(f"{path}: {dataset}, {label}, {split}: expected the key {key!r}, found {known}")
-            level = level[key]
-        if not isinstance(level, dict):
-            raise ValueError(f"{path}: {dataset}, {label}, {split}: expected videos by id, got {type(level).__name__}")
-        for name, entry in level.items():
-            listed = entry.get("frames") if isinstance(entry, dict) else None
-            listed = [] if listed is None else listed
-            whole = isinstance(entry, dict | NoneType) and isinstance(listed, list)
-            if not whole or not all(isinstance(file, str | None) for file in listed):
-                raise ValueError(
-                    f'{path}: {label} {name} must be {{"frames": [path, ...]}}, got {json.dumps(entry)[:_MOST_SHOWN]}'
-                )
-            files = [file.replace("\\", "/") for file in listed if file is not None]  # files made on Windows
-            for file in files:
-                if Path(file).is_absolute():
-                    raise ValueError(f"{path}: frames of {label} {name} must be relative to root, got {file}")
-            videos.append(Video(dataset, method, name, tuple(Path(root, file) for file in files)))
-    return videos
-
-
-def _read_json(path: str | Path) -> Any:
-    try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise ValueError(f"{path}: no JSON: {error}") from error
-
+from dfmodels.video.images import natural_key, read_image
 
 # ---------------------------------------------------------------------- groups
 
 Group = tuple[Video, ...]
+
+
+@dataclass(frozen=True)
+class Moments:
+    """A video of a group with those of its frames that all of its group have, in one order."""
+
+    video: Video
+    frames: tuple[Path, ...]
+
+    @property
+    def id(self) -> str:
+        return self.video.id
+
+    @property
+    def key(self) -> str:
+        return self.video.key
+
+
+PairedGroup = tuple[Moments, ...]
 
 
 def make_groups(videos: Iterable[Video], methods: Sequence[str] = METHODS) -> list[Group]:
@@ -223,32 +78,26 @@ def make_groups(videos: Iterable[Video], methods: Sequence[str] = METHODS) -> li
     if not groups:
         raise ValueError(
             f"videos must hold a real video and its fakes by {', '.join(methods)}, got no complete group"
-            + (f": {_named(incomplete)}" if incomplete else "")
+            + (f": {named(incomplete)}" if incomplete else "")
         )
     if incomplete:
-        warnings.warn(f"{len(incomplete)} groups are left out: {_named(incomplete)}", stacklevel=2)
+        warnings.warn(f"{len(incomplete)} groups are left out: {named(incomplete)}", stacklevel=2)
     return groups
 
 
-def _named(names: Sequence[str]) -> str:
-    rest = len(names) - _MOST_NAMED
-    return "; ".join(names[:_MOST_NAMED]) + (f"; and {rest} more" if rest > 0 else "")
-
-
-def pair_frames(group: Group) -> Group | None:
+def pair_frames(group: Sequence[Video]) -> PairedGroup | None:
     """The videos of a group with the frames that all of them have, in natural order; None where no name tells them.
 
     Frames are the same where the one number in which the names of a video differ is the same ("071_003.png" and
     "071_054_3.jpg"), or else where their names without suffix are.
     """
     for key in (_by_number, _by_name):
-        named = [key(video.frames) for video in group]
-        shared = set.intersection(*(set(files) for files in named))
+        keyed = [key(video.frames) for video in group]
+        shared = set.intersection(*(set(files) for files in keyed))
         if shared:
             order = sorted(shared, key=natural_key)
             return tuple(
-                replace(video, frames=tuple(files[name] for name in order))
-                for video, files in zip(group, named, strict=True)
+                Moments(video, tuple(files[name] for name in order)) for video, files in zip(group, keyed, strict=True)
             )
     return None
 
@@ -310,7 +159,7 @@ class ForgeryGroups(Dataset[tuple[Tensor, Tensor]]):
             raise ValueError(f"groups must be one or more of equal length, got lengths {lengths}")
         empty = [video.key for group in groups for video in group if not video.frames]
         if empty:
-            raise ValueError(f"groups must hold videos with frames, got none of {_named(empty)}")
+            raise ValueError(f"groups must hold videos with frames, got none of {named(empty)}")
         self.groups = _paired(groups)
         self.contract, self.transform, self.normalize = contract, transform, normalize
         self.seed = seed
@@ -354,7 +203,7 @@ class ForgeryGroups(Dataset[tuple[Tensor, Tensor]]):
                     warnings.warn(f"a frame of {group[0].key} and its fakes is left out: {error}", stacklevel=3)
 
 
-def _paired(groups: Sequence[Group]) -> list[Group]:
+def _paired(groups: Sequence[Group]) -> list[PairedGroup]:
     """Groups with paired frames, and one warning each of what is left out and of what is paired by position.
 
     Numbers that differ tell that the moments do; by position they would be paired all the same.
@@ -368,27 +217,27 @@ def _paired(groups: Sequence[Group]) -> list[Group]:
                 continue
             unnamed.append(f"{group[0].key} and its fakes")
             count = min(len(video.frames) for video in group)
-            paired = tuple(replace(video, frames=video.frames[:count]) for video in group)
+            paired = tuple(Moments(video, video.frames[:count]) for video in group)
         lost = max(len(video.frames) for video in group) - len(paired[0].frames)
         if lost:
             short.append(f"{group[0].key} and its fakes ({lost})")
         result.append(paired)
     if not result:
-        raise ValueError(f"groups must hold a frame that all their videos have, got none: {_named(apart)}")
+        raise ValueError(f"groups must hold a frame that all their videos have, got none: {named(apart)}")
     if apart:
         warnings.warn(
             f"{len(apart)} groups are left out, by the numbers of their frames no moment is in all of their videos: "
-            f"{_named(apart)}",
+            f"{named(apart)}",
             stacklevel=3,
         )
     if unnamed:
         warnings.warn(
             f"frames of {len(unnamed)} groups have no names in common and are paired by their positions, which a "
-            f"missing frame would shift: {_named(unnamed)}",
+            f"missing frame would shift: {named(unnamed)}",
             stacklevel=3,
         )
     if short:
-        warnings.warn(f"frames that a video of their group lacks are left out: {_named(short)}", stacklevel=3)
+        warnings.warn(f"frames that a video of their group lacks are left out: {named(short)}", stacklevel=3)
     return result
 
 
@@ -449,12 +298,12 @@ class VideoFrames(Dataset[tuple[Tensor, int, str]]):
         self.contract, self.normalize = contract, normalize
         twice = [key for key, count in Counter(video.key for video in videos).items() if count > 1]
         if twice:
-            raise ValueError(f"videos must differ in data set, method or id, got twice: {_named(twice)}")
+            raise ValueError(f"videos must differ in their paths, got twice: {named(twice)}")
         empty = [video.key for video in videos if not video.frames]
         if not self.videos:
-            raise ValueError("videos must hold one with frames, got none" + (f": {_named(empty)}" if empty else ""))
+            raise ValueError("videos must hold one with frames, got none" + (f": {named(empty)}" if empty else ""))
         if empty:
-            warnings.warn(f"{len(empty)} videos without frames are left out: {_named(empty)}", stacklevel=2)
+            warnings.warn(f"{len(empty)} videos without frames are left out: {named(empty)}", stacklevel=2)
         self._ends = list(accumulate(len(video.frames) for video in self.videos))
 
     def __len__(self) -> int:

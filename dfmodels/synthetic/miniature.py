@@ -20,12 +20,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dfmodels.data.groups import COMPRESSION, DATASET, FRAMES, LABELS, REAL, video_folder
+from dfmodels.data.index import REAL, SPLITS
+from dfmodels.data.layouts import COMPRESSION, DATASET, FRAMES, LABELS, video_folder
 from dfmodels.synthetic._canvas import Array, f32, load_cv2, oval
 from dfmodels.synthetic._portrait import MOUTH_Y
 from dfmodels.synthetic.talking_heads import DEFAULT_CONFIG, Motion, Scene
 
-SPLITS = ("train", "val", "test")
 DEEPFAKEBENCH_FILE = f"{DATASET}.json"
 
 # Real faces are drawn as they are, and frames are half a second apart, as spread over a video.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from dfmodels.video.images import IMAGE_SUFFIXES, natural_key
@@ -38,7 +38,7 @@ def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     repeated: list[Path] = []
     for given in map(Path, paths):
         itself = os.path.realpath(given)
-        videos = list(_search(given, itself)) if os.path.isdir(given) else [(itself, given)]
+        videos = list(walk(given, itself)) if os.path.isdir(given) else [(itself, given)]
         if not videos:
             empty[itself] = (
                 f"no video in {given}: looked there and in the folders below for files ending in one of "
@@ -60,8 +60,17 @@ def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
     return list(found.values())
 
 
-def _search(top: Path, place: str) -> Iterator[tuple[str, Path]]:
-    """The videos in a folder, each with the place at which it is when every link is followed."""
+def walk(
+    top: Path, place: str, odd: Callable[[Path, list[str] | None], object] | None = None
+) -> Iterator[tuple[str, Path]]:
+    """The videos in a folder, each with the place at which it is when every link is followed.
+
+    Args:
+        top: the folder.
+        place: where it is itself.
+        odd: called with every folder that holds anything but videos and folders, and the names of that; no names where
+            it holds nothing, None where it cannot be read. Folders beside images are then searched as well.
+    """
     seen = set()
     folders = [(place, top)]
     while folders:
@@ -73,21 +82,32 @@ def _search(top: Path, place: str) -> Iterator[tuple[str, Path]]:
             with os.scandir(folder) as entries:
                 shown = {entry.name: entry for entry in entries if not entry.name.startswith(".")}
         except OSError:
-            yield place, folder
+            if odd is None:
+                yield place, folder
+            else:
+                odd(folder, None)
             continue
         names = sorted(shown, key=natural_key)
         inside = {name: _is_folder(shown[name]) for name in names}
         below = [name for name in names if inside[name]]
         videos = [name for name in names if not inside[name] and Path(name).suffix.lower() in VIDEO_SUFFIXES]
         images = [name for name in names if not inside[name] and _is_frame(name)]
+        if odd is not None:
+            taken = {*below, *(videos or images)}
+            others = [name for name in names if name not in taken]
+            if others or not names:
+                odd(folder, others)
         note = logging.INFO if folder == top else logging.DEBUG
         if videos and images:
             LOG.log(note, "%s holds videos: the images beside them are left out", folder)
         elif images:
-            if below:
-                LOG.log(note, "%s holds images and is taken for a video: the folders in it are not searched", folder)
             yield place, folder
-            continue
+            if odd is None:
+                if below:
+                    LOG.log(
+                        note, "%s holds images and is taken for a video: the folders in it are not searched", folder
+                    )
+                continue
         for name in videos:
             yield _place(place, shown[name]), folder / name
         folders += [(_place(place, shown[name]), folder / name) for name in reversed(below)]

@@ -2,8 +2,10 @@
 
 import functools
 import json
+import re
 import shutil
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +28,9 @@ from dfmodels.data import (  # noqa: E402
     read_pairs,
 )
 from dfmodels.data.augmentation import GroupAugmentation  # noqa: E402
-from dfmodels.data.groups import METHODS, REAL, pair_frames  # noqa: E402
+from dfmodels.data.groups import Moments, pair_frames  # noqa: E402
+from dfmodels.data.index import REAL  # noqa: E402
+from dfmodels.data.layouts import METHODS  # noqa: E402
 from dfmodels.detector import InputContract  # noqa: E402
 from dfmodels.video import VideoError  # noqa: E402
 
@@ -50,6 +54,10 @@ def groups(root, **options):
 def resized(file):
     image = cv2.resize(cv2.imread(str(file)), CONTRACT.size[::-1], interpolation=cv2.INTER_CUBIC)
     return torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
+
+
+def empty(name, method="m", dataset="d"):
+    return Video(Path("nowhere", method, name), 1, "train", dataset, method, name)
 
 
 def fake_folder(root, method, name):
@@ -120,7 +128,7 @@ def test_a_folder_without_images_is_left_out(copy, other):
 def test_a_real_video_without_fakes_is_named(miniature):
     listed = videos(miniature)
     with pytest.warns(UserWarning, match=r"1 groups are left out: 042 \(no fakes\)"):
-        assert len(make_groups([*listed, Video("FaceForensics++", REAL, "042", listed[0].frames)])) == 4
+        assert len(make_groups([*listed, replace(listed[0], id="042")])) == 4
 
 
 def test_no_complete_group_is_an_error(miniature):
@@ -131,7 +139,7 @@ def test_no_complete_group_is_an_error(miniature):
 
 
 def test_many_names_are_counted(miniature):
-    listed = [Video("d", "m", f"{n}_0", ()) for n in range(11)]
+    listed = [empty(f"{n}_0") for n in range(11)]
     with pytest.raises(ValueError, match=r"7_0 \(no real 7, m 7_0\); and 3 more$"):
         make_groups(listed, ("m",))
 
@@ -158,8 +166,7 @@ def test_deepfakebench_file_without_compressions(tmp_path):
     path = bench_file(tmp_path / "Celeb-DF-v1.json", {"Celeb-DF-v1": {"CelebDFv1_fake": {"test": entries}}})
     options = {"dataset": "Celeb-DF-v1", "compression": None, "labels": {"CelebDFv1_fake": "fake"}, "split": "test"}
     (video,) = deepfakebench_videos(path, tmp_path, **options)
-    assert video == Video("Celeb-DF-v1", "fake", "id0", (tmp_path / "Celeb/fake/id0/0.png",))
-    assert (video.key, video.label) == ("Celeb-DF-v1/fake/id0", 1)
+    assert video == Video(tmp_path / "Celeb/fake/id0", 1, "test", "Celeb-DF-v1", "fake", "id0")
 
 
 @pytest.mark.parametrize("entry", [{"label": "FF-DF"}, {"label": "FF-DF", "frames": None}, {"frames": []}, None])
@@ -172,13 +179,19 @@ def test_a_deepfakebench_entry_without_frames_is_left_out(miniature, tmp_path, e
         assert len(make_groups(listed)) == 3
 
 
-def test_null_in_place_of_a_path_is_a_frame_less(miniature, tmp_path):
+def test_null_in_place_of_a_path_is_passed_over(miniature, tmp_path):
     content = json.loads((miniature / "FaceForensics++.json").read_text())
-    frames = content["FaceForensics++"]["FF-DF"]["train"]["c23"]["001_000"]["frames"]
-    left = [Path(miniature, file) for file in frames[:1] + frames[2:]]
-    frames[1] = None
+    content["FaceForensics++"]["FF-DF"]["train"]["c23"]["001_000"]["frames"][1] = None
     listed = deepfakebench_videos(bench_file(tmp_path / "e.json", content), miniature, split="train")
-    assert [list(video.frames) for video in listed if (video.method, video.id) == ("Deepfakes", "001_000")] == [left]
+    (video,) = (video for video in listed if (video.method, video.id) == ("Deepfakes", "001_000"))
+    assert video.path == fake_folder(miniature, "Deepfakes", "001_000")
+
+
+def test_frames_of_a_deepfakebench_entry_lie_in_one_folder(tmp_path):
+    entries = {"0": {"label": "r", "frames": ["a/0.png", "b/1.png"]}}
+    path = bench_file(tmp_path / "d.json", {"d": {"r": {"test": entries}}})
+    with pytest.raises(ValueError, match="frames of r 0 must lie in one folder, got a, b"):
+        deepfakebench_videos(path, tmp_path, split="test", dataset="d", compression=None, labels={"r": REAL})
 
 
 @pytest.mark.parametrize("entry", [["a.png"], {"frames": "a.png"}, {"frames": ["a.png", 3]}, {"frames": 0}, 3])
@@ -274,7 +287,7 @@ def visits(data, epochs):
 def test_a_frame_that_one_video_lacks_is_left_out(copy, missing):
     """Wherever it is: the others stay with the frames of the same moment."""
     (fake_folder(copy, "Face2Face", "000_001") / f"00{missing}.png").unlink()
-    left_out = r"frames that a video of their group lacks are left out: FaceForensics\+\+/real/000 and its fakes \(1\)$"
+    left_out = r"frames that a video of their group lacks are left out: .*youtube/c23/frames/000 and its fakes \(1\)$"
     with pytest.warns(UserWarning, match=left_out):
         data = ForgeryGroups(groups(copy), CONTRACT, normalize=False)
     left = [name for name in range(4) if name != missing]
@@ -283,7 +296,7 @@ def test_a_frame_that_one_video_lacks_is_left_out(copy, missing):
 
 
 def group(*names):
-    return tuple(Video("d", f"m{i}", "1", tuple(Path(f"{i}", name) for name in each)) for i, each in enumerate(names))
+    return tuple(Moments(empty("1", f"m{i}"), tuple(map(Path, each))) for i, each in enumerate(names))
 
 
 @pytest.mark.parametrize(
@@ -315,8 +328,8 @@ def test_names_without_anything_in_common_are_paired_by_position(copy):
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == 2
     assert "frames of 1 groups have no names in common and are paired by their positions" in messages[0]
-    assert messages[0].endswith("missing frame would shift: FaceForensics++/real/000 and its fakes")
-    assert messages[1].endswith("left out: FaceForensics++/real/000 and its fakes (1)")
+    assert messages[0].endswith("/000 and its fakes")
+    assert messages[1].endswith("/000 and its fakes (1)")
     assert [[file.stem for file in data.groups[0][at].frames] for at in (0, 2)] == [
         ["000", "001", "002"],
         ["a", "b", "c"],
@@ -329,17 +342,18 @@ def test_numbers_without_anything_in_common_are_never_paired(copy):
             if int(file.stem) % 2 != kept:
                 file.unlink()
     every = groups(copy)
-    with pytest.warns(UserWarning, match=r"1 groups are left out, by the numbers of their frames .*/real/000 and its"):
+    with pytest.warns(UserWarning, match=r"1 groups are left out, by the numbers of their frames .*/000 and its"):
         data = ForgeryGroups(every, CONTRACT, normalize=False)
     assert [group[0].id for group in data.groups] == [group[0].id for group in every[1:]]
-    with pytest.raises(ValueError, match=r"groups must hold a frame that all their videos have, got none: .*real/000"):
+    with pytest.raises(ValueError, match=r"groups must hold a frame that all their videos have, got none: .*/000 and"):
         ForgeryGroups(every[:1], CONTRACT)
 
 
 def test_a_group_without_a_hole_is_quiet(miniature):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert ForgeryGroups(groups(miniature), CONTRACT).groups == groups(miniature)
+        data = ForgeryGroups(groups(miniature), CONTRACT)
+        assert [tuple(found.video for found in group) for group in data.groups] == groups(miniature)
 
 
 def test_draws_follow_from_seed_epoch_and_index_alone(miniature):
@@ -395,7 +409,7 @@ def test_a_damaged_image_is_named(copy):
     data = ForgeryGroups(groups(copy), CONTRACT)
     data[0]
     with (
-        pytest.warns(UserWarning, match="a frame of FaceForensics"),
+        pytest.warns(UserWarning, match="a frame of .*youtube/c23/frames/001 and its fakes"),
         pytest.raises(VideoError, match=r"NeuralTextures/c23/frames/001_000/00\d\.png: the image is broken"),
     ):
         data[1]
@@ -415,7 +429,7 @@ def test_a_damaged_image_is_reported_once_and_skipped(copy, workers):
     if not workers:  # those of workers go to their own standard error
         (message,) = {str(warning.message) for warning in caught}
         assert len(caught) == 1
-        assert message.startswith("a frame of FaceForensics++/real/000 and its fakes is left out: ")
+        assert re.match("a frame of .*/000 and its fakes is left out: ", message)
         assert "000_001/002.png: the image is broken" in message
     assert int(data._reported.sum()) == 1
     real = [resized(file) for file in data.groups[0][0].frames]
@@ -429,8 +443,8 @@ def test_a_damaged_image_is_reported_once_and_skipped(copy, workers):
 
 def test_a_video_without_frames_makes_no_group(miniature):
     whole = groups(miniature)[0]
-    with pytest.raises(ValueError, match=r"groups must hold videos with frames, got none of d/m/1$"):
-        ForgeryGroups([(*whole[:4], Video("d", "m", "1", ()))], CONTRACT)
+    with pytest.raises(ValueError, match=r"groups must hold videos with frames, got none of .*nowhere/m/1$"):
+        ForgeryGroups([(*whole[:4], empty("1"))], CONTRACT)
 
 
 def test_groups_must_be_of_one_length(miniature):
@@ -492,7 +506,7 @@ def test_every_frame_of_every_video(copy):
     assert len(data) == len(want) == 4 * 5 * 4 - 1
     for (image, label, key), (file, video) in zip((data[n] for n in range(len(data))), want, strict=True):
         assert torch.equal(image, resized(file))
-        assert (label, key) == (video.method != REAL, f"FaceForensics++/{video.method}/{video.id}")
+        assert (label, key) == (video.method != REAL, video.key)
     assert torch.equal(data[-1][0], data[len(data) - 1][0])
 
 
@@ -502,7 +516,7 @@ def test_a_loader_leaves_damaged_frames_out(copy):
     whole = [resized(file) for file in data.videos[0].frames[:2]]
     with pytest.warns(UserWarning, match=r"a frame is left out: .*frames/000/002.png: the image is broken"):
         images, _, keys = next(iter(DataLoader(data, batch_size=4)))
-    assert keys == ("FaceForensics++/real/000",) * 3
+    assert keys == (data.videos[0].key,) * 3
     assert torch.equal(images[:2], torch.stack(whole))
     for read in (lambda: data[2], lambda: data.__getitems__([2])):
         with pytest.raises(VideoError, match=r"002\.png: the image is broken"):
@@ -514,7 +528,7 @@ def test_fakes_of_a_pair_are_separate_videos(miniature):
     keys = []
     for images, labels, batch in DataLoader(data, batch_size=16):
         assert images.shape[1:] == (3, 24, 40)
-        assert labels.tolist() == ["/real/" not in key for key in batch]
+        assert labels.tolist() == ["youtube" not in key for key in batch]
         keys += batch
     assert len(set(keys)) == 4 * 5
     assert all(keys.count(key) == 4 for key in keys)
@@ -527,15 +541,15 @@ def test_single_frames_are_normalised(miniature):
 
 def test_videos_without_frames_are_named(copy):
     shutil.rmtree(fake_folder(copy, "FaceSwap", "006_007"))
-    with pytest.warns(UserWarning, match=r"1 videos without frames are left out: FaceForensics\+\+/FaceSwap/006_007"):
+    with pytest.warns(UserWarning, match=r"1 videos without frames are left out: .*FaceSwap/c23/frames/006_007"):
         assert len(VideoFrames(videos(copy, "test"), CONTRACT).videos) == 19
-    with pytest.raises(ValueError, match=r"videos must hold one with frames, got none: d/m/1"):
-        VideoFrames([Video("d", "m", "1", ())], CONTRACT)
+    with pytest.raises(ValueError, match=r"videos must hold one with frames, got none: .*nowhere/m/1"):
+        VideoFrames([empty("1")], CONTRACT)
 
 
 def test_videos_must_differ(miniature):
     listed = videos(miniature)
-    with pytest.raises(ValueError, match=r"got twice: FaceForensics\+\+/real/000$"):
+    with pytest.raises(ValueError, match=r"got twice: .*/frames/000$"):
         VideoFrames([*listed, listed[0]], CONTRACT)
 
 

@@ -8,9 +8,9 @@ import pytest
 cv2 = pytest.importorskip("cv2")
 
 from dfmodels.data import deepfakebench_videos, folder_videos, make_groups, read_pairs  # noqa: E402
-from dfmodels.data.groups import METHODS  # noqa: E402
+from dfmodels.data.index import SPLITS  # noqa: E402
+from dfmodels.data.layouts import METHODS  # noqa: E402
 from dfmodels.synthetic import render_group, write_miniature  # noqa: E402
-from dfmodels.synthetic.miniature import SPLITS  # noqa: E402
 
 
 def read(video):

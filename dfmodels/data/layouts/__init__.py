@@ -1,0 +1,128 @@
+"""Layouts of published data sets: what lies below a root as rows of an index, one function a layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from dfmodels.data.layouts.celebdf import celebdf
+from dfmodels.data.layouts.deepfakebench import LABELS, deepfakebench, deepfakebench_videos
+from dfmodels.data.layouts.dfdc import dfdc, dfdc_preview
+from dfmodels.data.layouts.faceforensics import (
+    COMPRESSION,
+    DATASET,
+    FRAMES,
+    METHODS,
+    faceforensics,
+    folder_videos,
+    read_pairs,
+    video_folder,
+)
+from dfmodels.data.layouts.folders import dfd, ffiw, plain, wilddeepfake
+from dfmodels.data.layouts.tree import Listing, Tree
+from dfmodels.data.layouts.validation import split_validation
+
+__all__ = [
+    "COMPRESSION",
+    "DATASET",
+    "FRAMES",
+    "LABELS",
+    "LAYOUTS",
+    "METHODS",
+    "Listing",
+    "Tree",
+    "deepfakebench_videos",
+    "find_layout",
+    "folder_videos",
+    "index_root",
+    "read_pairs",
+    "video_folder",
+]
+
+Layout = Callable[[Tree], Listing | None]  # None where the tree has another layout
+# in the order in which they are tried
+LAYOUTS: dict[str, Layout] = {
+    "faceforensics": faceforensics,
+    "celebdf": celebdf,
+    "dfdc-preview": dfdc_preview,
+    "dfdc": dfdc,
+    "dfd": dfd,
+    "wilddeepfake": wilddeepfake,
+    "ffiw": ffiw,
+    "deepfakebench": deepfakebench,
+    "plain": plain,
+}
+
+
+def index_root(root: str | Path, layout: str = "auto") -> Listing:
+    """The rows of everything below a root, and what makes none.
+
+    Args:
+        root: the folder of a data set, or a JSON file of DeepfakeBench. With "auto" also a folder of such folders.
+        layout: a name of LAYOUTS, or "auto" for the first that fits.
+
+    Raises:
+        ValueError: no such layout, another one, or no video.
+        OSError: the root is not there.
+    """
+    if layout != "auto" and layout not in LAYOUTS:
+        raise ValueError(f"the layout must be auto, {', '.join(LAYOUTS)}, got {layout!r}")
+    if not Path(root).exists():
+        raise FileNotFoundError(f"{root} is not there: give the folder of a data set")
+    tree = Tree(root)
+    listing = find_layout(tree, layout)
+    if listing is None:
+        known = "".join(f"\n  {name}: {(read.__doc__ or '').splitlines()[0]}" for name, read in LAYOUTS.items())
+        found = "no video and no folder of images" if not tree.entries else f"{len(tree.entries)} videos"
+        wanted = "any known layout" if layout == "auto" else f"the layout {layout}"
+        raise ValueError(f"{root} holds {found} in {wanted}; the layouts are{known}")
+    _finish(tree, listing)
+    if not listing.videos:
+        reasons = "; ".join(f"{len(names)} {reason}" for reason, names in listing.left_out.items())
+        raise ValueError(f"{root} holds no video in the layout {listing.layout}" + (f": {reasons}" if reasons else ""))
+    return listing
+
+
+def find_layout(tree: Tree, layout: str = "auto") -> Listing | None:
+    """What a layout, or the first that fits, makes of a tree; None where none fits."""
+    for name in LAYOUTS if layout == "auto" else [layout]:
+        listing = LAYOUTS[name](tree)
+        if listing is not None:
+            listing.layout = name
+            return listing
+    return None
+
+
+def _finish(tree: Tree, listing: Listing) -> None:
+    """Make the validation split, and say of everything that is no row why."""
+    unnamable = [video for video in listing.videos if not _is_unicode(str(video.path))]
+    listing.left_out["have names that are no Unicode; rename them"] += [str(video.path) for video in unnamable]
+    rows = [video for video in listing.videos if _is_unicode(str(video.path))]
+    listing.videos, between, notes = split_validation(rows)
+    listing.left_out["show a person of training with one of validation"] += [tree.relative(v.path) for v in between]
+    listing.notes += notes
+    explained = {name for names in listing.left_out.values() for name in names}
+    rows_at = {video.path for video in rows} | {video.path.parent for video in rows}
+    left = listing.left_out
+    left["are not part of the layout"] += [
+        name
+        for entry in tree.entries
+        if entry.path not in rows_at and (name := "/".join(entry.parts) or ".") not in explained
+    ]
+    left["are links to a video that is there already"] += tree.twice
+    left["hold no video"] += tree.empty
+    left["cannot be read"] += tree.unreadable
+    listing.notes += [
+        f"{count} files {suffix or 'without suffix'} are no videos ({tree.first[suffix]}{', ...' if count > 1 else ''})"
+        for suffix, count in sorted(tree.others.items())
+    ]
+    for reason in [reason for reason, names in left.items() if not names]:
+        del left[reason]
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
