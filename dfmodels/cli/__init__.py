@@ -11,12 +11,13 @@ from contextlib import contextmanager
 
 import dfmodels
 import dfops
-from dfmodels.cli import app, convert, demo, fetch, info, models, score
+from dfmodels.cli import app, convert, demo, fetch, index, info, models, score
 from dfmodels.scoring.formats import printable
 
 COMMANDS = {
     "score": score,
     "app": app,
+    "index": index,
     "demo": demo,
     "convert": convert,
     "fetch": fetch,

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 import dfops
+from dfmodels.data.index import Video, limit, where
 from dfmodels.detector import Detector
 from dfmodels.registry import build, check_options, list_models, load
 
@@ -29,6 +30,41 @@ def check_path(name: str, path: str | None) -> None:
     """Raise ValueError for an empty path, which would be the folder at hand."""
     if path == "":
         raise ValueError(f"{name} must be a path, got an empty one")
+
+
+def add_row_choice(parser: argparse.ArgumentParser) -> None:
+    """Arguments that take some rows of an index, as `choose_rows` does."""
+    parser.add_argument(
+        "--where",
+        action="append",
+        default=[],
+        metavar="COLUMN=VALUE,...",
+        help="take these rows only: compression=c23, method=real,Deepfakes; several columns behind commas or in turn",
+    )
+    parser.add_argument("--limit", type=int, metavar="N", help="take N videos a class and split, for a trial")
+
+
+def choose_rows(videos: Sequence[Video], options: argparse.Namespace) -> list[Video]:
+    """The rows that the arguments of `add_row_choice` take; ValueError for none of that kind."""
+    chosen = where(videos, parse_where(options.where))
+    if not chosen:
+        raise ValueError(f"--where {' '.join(options.where)} leaves no video; take fewer conditions")
+    return chosen if options.limit is None else limit(chosen, options.limit)
+
+
+def parse_where(texts: Sequence[str]) -> dict[str, list[str]]:
+    """Wanted values by column, of COLUMN=VALUE,VALUE,COLUMN=VALUE; ValueError for another form."""
+    wanted: dict[str, list[str]] = {}
+    for text in texts:
+        values: list[str] | None = None
+        for part in text.split(","):
+            column, equals, value = part.partition("=")
+            if equals:
+                values = wanted.setdefault(column.strip(), [])
+            if values is None or (equals and not column.strip()):
+                raise ValueError(f"--where must be COLUMN=VALUE,..., got {text!r}")
+            values.append((value if equals else part).strip())
+    return wanted
 
 
 def parse_settings(texts: Sequence[str], name: str | None) -> dict[str, Any]:
