@@ -25,7 +25,7 @@ LABELS = (REAL, "fake")
 COLUMNS = ("path", "label", "split", "dataset", "method", "id", "target", "source", "compression")
 REQUIRED = COLUMNS[:3]
 IDENTITY = "identity"  # the further column that `Video.identities` knows
-_ALIKE = 0.85  # of names of columns, by difflib: "metod" is method, "video_id" is not id
+_ALIKE = 0.85  # of names of columns that may be missing, by difflib: "metod" is method, "target_id" is not target
 _MOST_NAMED = 8
 
 
@@ -166,17 +166,21 @@ def _check_header(path: Path, header: Sequence[str]) -> None:
     if twice:
         raise ValueError(f"{where}: the column {twice[0]!r} is there twice; rename or remove one")
     missing = [column for column in COLUMNS if column not in header]
-    for name in header:
-        close = difflib.get_close_matches(name.casefold(), missing, 1, _ALIKE) if name not in COLUMNS else []
+    lacking = [column for column in missing if column in REQUIRED]
+    for name in (name for name in header if name not in COLUMNS):
+        close = difflib.get_close_matches(name.casefold(), lacking, 1) or difflib.get_close_matches(
+            name.casefold(), missing, 1, _ALIKE
+        )
         if close:
             raise ValueError(f"{where}: the column {name!r} must be called {close[0]!r}; rename it")
-    lacking = [column for column in missing if column in REQUIRED]
     if lacking:
         raise ValueError(f"{where}: no column {', '.join(map(repr, lacking))} among {', '.join(header)}; {expected}")
 
 
 def _video(where: str, folder: Path, row: Mapping[str, str]) -> Video:
-    given = {column: row.get(column, "").strip() for column in COLUMNS[1:]}
+    given = {column: row.get(column, "") for column in COLUMNS[1:]}
+    # the others may hold names of files, which begin and end with whatever they like
+    given |= {column: given[column].strip() for column in ("label", "split", "dataset", "method", "compression")}
     path = row["path"] if os.path.exists(folder / row["path"]) else row["path"].strip()
     if not path:
         raise ValueError(f"{where}: the path is empty; give a film or a folder of frames")

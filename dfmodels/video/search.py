@@ -61,15 +61,15 @@ def find_videos(paths: Iterable[str | os.PathLike[str]]) -> list[Path]:
 
 
 def walk(
-    top: Path, place: str, odd: Callable[[Path, list[str] | None], object] | None = None
+    top: Path, place: str, odd: Callable[[Path, list[str] | None, bool], object] | None = None
 ) -> Iterator[tuple[str, Path]]:
     """The videos in a folder, each with the place at which it is when every link is followed.
 
     Args:
         top: the folder.
         place: where it is itself.
-        odd: called with every folder that holds anything but videos and folders, and the names of that; no names where
-            it holds nothing, None where it cannot be read. Folders beside images are then searched as well.
+        odd: called with every folder that holds anything but videos and folders, the names of that, and whether there
+            is nothing else; names are None where it cannot be read. Folders beside images are then searched as well.
     """
     seen = set()
     folders = [(place, top)]
@@ -85,7 +85,7 @@ def walk(
             if odd is None:
                 yield place, folder
             else:
-                odd(folder, None)
+                odd(folder, None, False)
             continue
         names = sorted(shown, key=natural_key)
         inside = {name: _is_folder(shown[name]) for name in names}
@@ -96,7 +96,7 @@ def walk(
             taken = {*below, *(videos or images)}
             others = [name for name in names if name not in taken]
             if others or not names:
-                odd(folder, others)
+                odd(folder, others, not taken)
         note = logging.INFO if folder == top else logging.DEBUG
         if videos and images:
             LOG.log(note, "%s holds videos: the images beside them are left out", folder)

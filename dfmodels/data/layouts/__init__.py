@@ -19,8 +19,9 @@ from dfmodels.data.layouts.faceforensics import (
     video_folder,
 )
 from dfmodels.data.layouts.folders import dfd, ffiw, plain, wilddeepfake
-from dfmodels.data.layouts.tree import Listing, Tree
+from dfmodels.data.layouts.tree import Listing, Tree, search
 from dfmodels.data.layouts.validation import split_validation
+from dfmodels.video.images import natural_key
 
 __all__ = [
     "COMPRESSION",
@@ -69,13 +70,13 @@ def index_root(root: str | Path, layout: str = "auto") -> Listing:
         raise ValueError(f"the layout must be auto, {', '.join(LAYOUTS)}, got {layout!r}")
     if not Path(root).exists():
         raise FileNotFoundError(f"{root} is not there: give the folder of a data set")
-    tree = Tree(root)
+    tree = search(root)
     listing = find_layout(tree, layout)
     if listing is None:
         known = "".join(f"\n  {name}: {(read.__doc__ or '').splitlines()[0]}" for name, read in LAYOUTS.items())
-        found = "no video and no folder of images" if not tree.entries else f"{len(tree.entries)} videos"
-        wanted = "any known layout" if layout == "auto" else f"the layout {layout}"
-        raise ValueError(f"{root} holds {found} in {wanted}; the layouts are{known}")
+        found = f"{len(tree.entries)} videos" if tree.entries else "no video and no folder of images"
+        wanted = "no known layout" if layout == "auto" else f"not the layout {layout}"
+        raise ValueError(f"{root} holds {found}, and has {wanted}; the layouts are{known}")
     _finish(tree, listing)
     if not listing.videos:
         reasons = "; ".join(f"{len(names)} {reason}" for reason, names in listing.left_out.items())
@@ -83,20 +84,40 @@ def index_root(root: str | Path, layout: str = "auto") -> Listing:
     return listing
 
 
-def find_layout(tree: Tree, layout: str = "auto") -> Listing | None:
-    """What a layout, or the first that fits, makes of a tree; None where none fits."""
+def find_layout(tree: Tree, layout: str = "auto", depth: int = 2) -> Listing | None:
+    """What a layout, or the first that fits, makes of a tree; None where none fits.
+
+    Where that leaves something out and the folders in the tree, each with a layout of its own, make more rows, theirs
+    are taken together: archives unpack into a folder of their own, and data sets lie side by side.
+    """
+    found = None
     for name in LAYOUTS if layout == "auto" else [layout]:
-        listing = LAYOUTS[name](tree)
-        if listing is not None:
-            listing.layout = name
-            return listing
-    return None
+        found = LAYOUTS[name](tree)
+        if found is not None:
+            found.layout = name
+            break
+    if depth and (found is None or len(found.videos) < len(tree.entries)):
+        inside = Listing("")
+        for folder in sorted(tree.folders() | tree.folders_of_texts(), key=natural_key):
+            part = find_layout(tree.below(folder), layout, depth - 1)
+            if part is not None:
+                inside.videos += part.videos
+                inside.how += f"{'; ' if inside.how else ''}{folder}/ as {part.layout} by {part.how}"
+                inside.layout += f"{', ' if inside.layout else ''}{part.layout}"
+                inside.notes += part.notes
+                for reason, names in part.left_out.items():
+                    inside.left_out[reason] += [f"{folder}/{name}" for name in names]
+        if len(inside.videos) > (len(found.videos) if found else 0):
+            return inside
+    return found
 
 
 def _finish(tree: Tree, listing: Listing) -> None:
     """Make the validation split, and say of everything that is no row why."""
     unnamable = [video for video in listing.videos if not _is_unicode(str(video.path))]
-    listing.left_out["have names that are no Unicode; rename them"] += [str(video.path) for video in unnamable]
+    listing.left_out["have names that are no Unicode; rename them"] += [
+        tree.relative(video.path) for video in unnamable
+    ]
     rows = [video for video in listing.videos if _is_unicode(str(video.path))]
     listing.videos, between, notes = split_validation(rows)
     listing.left_out["show a person of training with one of validation"] += [tree.relative(v.path) for v in between]

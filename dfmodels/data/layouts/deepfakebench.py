@@ -111,13 +111,23 @@ def _folders(path: Path, where: tuple[str, ...], level: Any) -> Iterator[tuple[s
 
 def deepfakebench(tree: Tree) -> Listing | None:
     """Rows of every JSON file of this form in the root, or of the file that the root is."""
-    contents = {
-        tree.root / text: read_json(tree.root / text) for text in tree.texts if re.fullmatch(r"[^/]+\.json", text)
-    }
-    files = {file: content for file, content in contents.items() if _is_bench(content)}
+    files: dict[Path, Any] = {}
+    broken = []
+    for text in tree.texts:
+        if re.fullmatch(r"[^/]+\.json", text):
+            try:
+                content = read_json(tree.root / text)
+            except ValueError:
+                if not tree.entries and len(tree.texts) == 1:
+                    raise
+                broken.append(text)
+            else:
+                if _is_bench(content):
+                    files[tree.root / text] = content
     if not files:
         return None
     listing = Listing(", ".join(file.name for file in files))
+    listing.left_out["are no JSON"] += broken
     taken: dict[str, Video] = {}
     for file, content in files.items():
         found = [row for dataset, labels in content.items() for row in _walk(file, dataset, labels)]

@@ -62,55 +62,29 @@ class Listing:
     layout: str = ""
 
 
+@dataclass
 class Tree:
-    """Everything below a root that is not hidden.
+    """Everything below a root that is not hidden; `search` makes it.
 
     Attributes:
         root: absolute.
         entries: films and folders of images, in natural order; the root itself has no parts.
         texts: .json, .txt and .csv files below the root, in POSIX form.
-        empty: folders that hold nothing, or no video and no folder.
+        empty: folders without a video, a text and a folder.
         unreadable: folders that cannot be listed.
-        others: files of other kinds, counted by suffix, with the first of each.
+        others: files of other kinds, counted by suffix.
+        first: the first of each.
         twice: videos that a link leads to a second time.
     """
 
-    def __init__(self, root: str | Path) -> None:
-        self.root = Path(os.path.abspath(root))
-        self.entries: list[Entry] = []
-        self.texts: list[str] = []
-        self.empty: list[str] = []
-        self.unreadable: list[str] = []
-        self.others: Counter[str] = Counter()
-        self.first: dict[str, str] = {}
-        self.twice: list[str] = []
-        if self.root.is_file():
-            self.texts.append(self.root.name)
-            self.root = self.root.parent
-            return
-        seen = set()
-        with progress_bar(desc="searching", unit=" videos") as bar:
-            for place, path in walk(self.root, os.path.realpath(self.root), self._odd):
-                bar.update()
-                if place in seen:
-                    self.twice.append(self.relative(path))
-                else:
-                    seen.add(place)
-                    self.entries.append(Entry(path, path.relative_to(self.root).parts))
-
-    def _odd(self, folder: Path, names: list[str] | None) -> None:
-        if names is None:
-            self.unreadable.append(self.relative(folder))
-            return
-        if not names:
-            self.empty.append(self.relative(folder))
-        for name in names:
-            suffix = Path(name).suffix.lower()
-            if suffix in TEXTS:
-                self.texts.append(self.relative(folder / name))
-            else:
-                self.others[suffix] += 1
-                self.first.setdefault(suffix, self.relative(folder / name))
+    root: Path
+    entries: list[Entry] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+    unreadable: list[str] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    first: dict[str, str] = field(default_factory=dict)
+    twice: list[str] = field(default_factory=list)
 
     def relative(self, path: Path) -> str:
         """A path below the root as text; one elsewhere as it is."""
@@ -120,10 +94,54 @@ class Tree:
         """Names of the folders at a depth below the root that hold videos."""
         return {entry.parts[depth - 1] for entry in self.entries if len(entry.parts) > depth}
 
+    def folders_of_texts(self) -> set[str]:
+        """Names of the folders below the root that hold text files."""
+        return {file.split("/")[0] for file in self.texts if "/" in file}
+
+    def below(self, folder: str) -> Tree:
+        """The part of the tree that lies in a folder of the root."""
+        return Tree(
+            self.root / folder,
+            [Entry(entry.path, entry.parts[1:]) for entry in self.entries if entry.parts[:1] == (folder,)],
+            [file.split("/", 1)[1] for file in self.texts if file.startswith(f"{folder}/")],
+        )
+
     def texts_called(self, name: str) -> list[Path]:
         """Text files of a name, those near the root first."""
         found = [file for file in self.texts if PurePosixPath(file).name == name]
         return [self.root / file for file in sorted(found, key=lambda file: (file.count("/"), file))]
+
+
+def search(root: str | Path) -> Tree:
+    """The tree below a folder; of a file no more than itself."""
+    tree = Tree(Path(os.path.abspath(root)))
+    if tree.root.is_file():
+        return Tree(tree.root.parent, texts=[tree.root.name])
+
+    def odd(folder: Path, names: list[str] | None, empty: bool) -> None:
+        if names is None:
+            tree.unreadable.append(tree.relative(folder))
+            return
+        texts = [name for name in names if Path(name).suffix.lower() in TEXTS]
+        tree.texts += [tree.relative(folder / name) for name in texts]
+        if empty and not texts:
+            tree.empty.append(tree.relative(folder))
+        for name in names if len(texts) < len(names) else ():
+            suffix = Path(name).suffix.lower()
+            if suffix not in TEXTS:
+                tree.others[suffix] += 1
+                tree.first.setdefault(suffix, tree.relative(folder / name))
+
+    seen = set()
+    with progress_bar(desc="searching", unit=" videos") as bar:
+        for place, path in walk(tree.root, os.path.realpath(tree.root), odd):
+            bar.update()
+            if place in seen:
+                tree.twice.append(tree.relative(path))
+            else:
+                seen.add(place)
+                tree.entries.append(Entry(path, path.relative_to(tree.root).parts))
+    return tree
 
 
 def choose_form(listing: Listing, found: Iterable[tuple[str, Entry]]) -> list[Entry]:
