@@ -23,6 +23,7 @@ import torch
 import dfmodels
 import dfops
 from dfmodels.cli import COMMANDS, main, make_parser
+from dfmodels.data import load_videos, write_index
 from dfmodels.detectors.stil import STILBlock
 from dfmodels.registry import builder
 from dfmodels.synthetic import write_miniature
@@ -80,6 +81,12 @@ def faces():
     Path("FaceForensics++", "splits").rename("splits")
 
 
+def data_files():
+    """A data set with its split files, and its index."""
+    write_miniature("FaceForensics++", pairs=(1, 1, 1), frames=1, size=16)
+    write_index("videos.csv", load_videos("FaceForensics++"))
+
+
 def lsda_files():
     faces()
     for name in ("efficientnet-b4.pth", "arcface_iresnet100.pth"):
@@ -88,6 +95,7 @@ def lsda_files():
 
 FILES = {
     "README.md": readme_files,
+    "docs/data.md": data_files,
     "docs/scoring.md": readme_files,
     "docs/stil.md": stil_files,
     "docs/lsda.md": lsda_files,
@@ -149,7 +157,16 @@ def check_training_data(spaces):
     assert spaces[-1]["images"].shape[1:] == (5, 3, 256, 256)
 
 
-CHECKS = {"docs/stil.md": check_stil, "docs/lsda.md": check_lsda, "docs/training-data.md": check_training_data}
+def check_data(spaces):
+    assert len(spaces[0]["videos"]) == 30
+
+
+CHECKS = {
+    "docs/data.md": check_data,
+    "docs/stil.md": check_stil,
+    "docs/lsda.md": check_lsda,
+    "docs/training-data.md": check_training_data,
+}
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")])
@@ -207,7 +224,13 @@ def commands(code):
     return [shlex.split(part, comments=True)[1:] for part in parts if part.strip().startswith("dfmodels ")]
 
 
-RUN = {"score": 1, "convert": 0, "list": 0, "info": 0}  # status; in the noise that is scored here there are no faces
+RUN = {
+    "score": 1,
+    "index": 0,
+    "convert": 0,
+    "list": 0,
+    "info": 0,
+}  # status; in the noise that is scored here there are no faces
 
 
 @pytest.mark.parametrize(("page", "code"), shown("sh"))
