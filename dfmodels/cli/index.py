@@ -1,15 +1,15 @@
 """What videos a data set holds: one row each in a CSV file, and a table of counts."""
 
 import argparse
-import csv
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from dfmodels.cli.loading import add_row_choice, check_path, choose_rows
-from dfmodels.data.index import COLUMNS, IDENTITY, LABELS, SPLITS, Video, named, warn_of_shared_identities, write_index
+from dfmodels.data.index import COLUMNS, IDENTITY, LABELS, SPLITS, Video, warn_of_shared_identities, write_index
 from dfmodels.data.layouts import LAYOUTS, index_root
+from dfmodels.scoring.formats import printable
 from dfmodels.video.images import natural_key
 
 LOG = logging.getLogger(__name__)
@@ -38,13 +38,7 @@ def run(options: argparse.Namespace) -> int:
     check_path("-o", options.out)
     if options.out:
         _check_out(Path(options.out))
-    listing = index_root(options.root, options.layout)
-    LOG.info("layout %s, recognised by %s", listing.layout, listing.how)
-    for note in listing.notes:
-        LOG.info("%s", note)
-    for reason, names in listing.left_out.items():
-        LOG.warning("left out: %d %s: %s", len(names), reason, named(names, ", "))
-    videos = choose_rows(listing.videos, options)
+    videos = choose_rows(index_root(options.root, options.layout).videos, options)
     warn_of_shared_identities(videos)
     classes = {video.label for video in videos}
     if len(classes) == 1:
@@ -66,8 +60,8 @@ def _check_out(path: Path) -> None:
         raise ValueError(f"-o must be a file, {path} is a folder")
     if not path.exists() or not path.stat().st_size:
         return
-    with open(path, encoding="utf-8-sig", errors="replace", newline="") as lines:
-        header = next(csv.reader([lines.readline().rstrip("\r\n")]), [])
+    with open(path, encoding="utf-8", errors="replace") as lines:
+        header = lines.readline().rstrip("\n").split(",")
     if tuple(header) not in (COLUMNS, (*COLUMNS, IDENTITY)):
         raise ValueError(f"-o {path} is there and not written by this command; remove it or give another file")
 
@@ -79,7 +73,7 @@ def count_table(videos: Sequence[Video]) -> str:
         counts.setdefault((video.dataset, video.method, video.compression), Counter())[video.split] += 1
     # real ones first, as everything is judged against them
     order = sorted(counts, key=lambda kind: (kind[0], kind[1] != LABELS[0], natural_key(kind[1]), natural_key(kind[2])))
-    rows = [[*kind, *_cells(counts[kind])] for kind in order]
+    rows = [[*map(printable, kind), *_cells(counts[kind])] for kind in order]
     total = sum(counts.values(), Counter[str]())
     table = [["dataset", "method", "compression", *SPLITS, "all"], *rows, ["all", "", "", *_cells(total)]]
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]

@@ -32,7 +32,7 @@ def test_rows_and_counts(capsys, root, tmp_path):
         ),
         ["all", "12", "12", "12", "36"],
     ]
-    assert "layout faceforensics, recognised by manipulated_sequences/ and original_sequences/; splits by" in err
+    assert "FF: layout faceforensics, recognised by manipulated_sequences/ and original_sequences/; splits by" in err
     assert "left out: 1 are not part of the layout: stray.mp4" in err
     assert f"36 rows in {tmp_path / 'videos.csv'}" in err
     assert len(read_index(tmp_path / "videos.csv")) == 36
@@ -58,7 +58,7 @@ def test_an_index_replaces_its_own_files_only(capsys, root, tmp_path):
     out = tmp_path / "videos.csv"
     assert index(capsys, root, "-o", out)[0] == 0
     assert index(capsys, root, "-o", out)[0] == 0
-    for text in ("notes\n", f"{','.join(COLUMNS)},mine\n"):
+    for text in ("notes\n", '"', f"{','.join(COLUMNS)},mine\n"):
         out.write_text(text)
         status, _, err = index(capsys, root, "-o", out)
         assert (status, out.read_text()) == (2, text)

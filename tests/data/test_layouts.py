@@ -225,8 +225,8 @@ def test_dfdc_in_the_root_and_its_test_by_a_table(tmp_path):
 
 
 def test_a_wrong_label_of_dfdc(tmp_path):
-    films(tmp_path, "a.mp4")
-    texts(tmp_path, **{"metadata.json": {"a.mp4": {"label": "MAYBE"}}})
+    films(tmp_path, "a.mp4", "b.mp4")
+    texts(tmp_path, **{"metadata.json": {"b.mp4": {"label": "REAL"}, "a.mp4": {"label": "MAYBE"}}})
     with pytest.raises(ValueError, match=r"metadata.json: the label of a.mp4 must be REAL or FAKE, got 'MAYBE'"):
         index_root(tmp_path)
 
@@ -440,6 +440,17 @@ def test_data_sets_side_by_side(tmp_path):
     assert {v.dataset for v in listing.videos} == {"FaceForensics++", "Celeb-DF-v2", "DFDC"}
     assert only(listing, "not part") == ["stray.mp4"]
     assert only(listing, "in List") == ["x/Celeb-DF-v2/Celeb-synthesis/id99_id98_0000"]
+
+
+def test_a_video_of_two_layouts_is_one_row(miniature, tmp_path):
+    copy = shutil.copytree(miniature, tmp_path / "FF")
+    (tmp_path / "lists").mkdir()
+    bench_file = json.loads((copy / "FaceForensics++.json").read_text().replace('"original_', '"FF/original_'))
+    texts(tmp_path, **{"lists/reals.json": {"FaceForensics++": {"FF-real": bench_file["FaceForensics++"]["FF-real"]}}})
+    listing = index_root(tmp_path)
+    assert listing.layout == "faceforensics, deepfakebench"
+    assert len(listing.videos) == 50
+    assert len(only(listing, "by another layout")) == 10
 
 
 def test_links_and_names(tmp_path):

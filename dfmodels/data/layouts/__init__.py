@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
+from dfmodels.data.index import Video, named
 from dfmodels.data.layouts.celebdf import celebdf
 from dfmodels.data.layouts.deepfakebench import LABELS, deepfakebench, deepfakebench_videos
 from dfmodels.data.layouts.dfdc import dfdc, dfdc_preview
@@ -40,6 +42,7 @@ __all__ = [
     "video_folder",
 ]
 
+LOG = logging.getLogger(__name__)
 Layout = Callable[[Tree], Listing | None]  # None where the tree has another layout
 # in the order in which they are tried
 LAYOUTS: dict[str, Layout] = {
@@ -56,7 +59,7 @@ LAYOUTS: dict[str, Layout] = {
 
 
 def index_root(root: str | Path, layout: str = "auto") -> Listing:
-    """The rows of everything below a root, and what makes none.
+    """The rows of everything below a root, and what makes none, which is logged too.
 
     Args:
         root: the folder of a data set, or a JSON file of DeepfakeBench. With "auto" also a folder of such folders.
@@ -78,6 +81,11 @@ def index_root(root: str | Path, layout: str = "auto") -> Listing:
         wanted = "no known layout" if layout == "auto" else f"not the layout {layout}"
         raise ValueError(f"{root} holds {found}, and has {wanted}; the layouts are{known}")
     _finish(tree, listing)
+    LOG.info("%s: layout %s, recognised by %s", root, listing.layout, listing.how)
+    for note in listing.notes:
+        LOG.info("%s", note)
+    for reason, names in listing.left_out.items():
+        LOG.warning("left out: %d %s: %s", len(names), reason, named(names, ", "))
     if not listing.videos:
         reasons = "; ".join(f"{len(names)} {reason}" for reason, names in listing.left_out.items())
         raise ValueError(f"{root} holds no video in the layout {listing.layout}" + (f": {reasons}" if reasons else ""))
@@ -118,12 +126,15 @@ def _finish(tree: Tree, listing: Listing) -> None:
     listing.left_out["have names that are no Unicode; rename them"] += [
         tree.relative(video.path) for video in unnamable
     ]
-    rows = [video for video in listing.videos if _is_unicode(str(video.path))]
-    listing.videos, between, notes = split_validation(rows)
+    rows: dict[str, Video] = {}
+    for video in listing.videos:
+        if _is_unicode(str(video.path)) and rows.setdefault(video.key, video) is not video:
+            listing.left_out["are there by another layout or name"].append(tree.relative(video.path))
+    listing.videos, between, notes = split_validation(list(rows.values()))
     listing.left_out["show a person of training with one of validation"] += [tree.relative(v.path) for v in between]
     listing.notes += notes
     explained = {name for names in listing.left_out.values() for name in names}
-    rows_at = {video.path for video in rows} | {video.path.parent for video in rows}
+    rows_at = {place for video in rows.values() for place in (video.path, video.path.parent)}
     left = listing.left_out
     left["are not part of the layout"] += [
         name

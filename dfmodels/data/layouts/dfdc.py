@@ -36,7 +36,7 @@ def dfdc(tree: Tree) -> Listing | None:
 
 
 def _row(file: Path, name: str, told: Mapping[str, Any], entry: Entry) -> Video:
-    label = _label(file, name, told.get("label", told.get("is_fake")))
+    label = _label(file, name, _told(told))
     split = told.get("split") or next(
         (SPLIT_NAMES[part.casefold()] for part in reversed(entry.parts[:-1]) if part.casefold() in SPLIT_NAMES), "train"
     )
@@ -45,12 +45,16 @@ def _row(file: Path, name: str, told: Mapping[str, Any], entry: Entry) -> Video:
     return replace(video, target=PurePosixPath(original).stem) if label and isinstance(original, str) else video
 
 
+def _told(row: Mapping[str, Any]) -> str:
+    return str(row.get("label", row.get("is_fake")))
+
+
 def _table(file: Path) -> dict[str, dict[str, Any]]:
     """What a file tells of videos by name; nothing where it is no file of DFDC."""
     if file.suffix == ".json":
         content = read_json(file)
         ours = isinstance(content, dict) and content and all(isinstance(told, dict) for told in content.values())
-        return content if ours and any({"label", "is_fake"} & told.keys() for told in content.values()) else {}
+        return content if ours and any(_told(row).casefold() in _LABELS for row in content.values()) else {}
     try:
         with open(file, encoding="utf-8-sig", newline="") as lines:
             reader = csv.DictReader(lines)
@@ -95,12 +99,13 @@ class _Finder:
             self.named[entry.name].append(entry)
 
     def find(self, folder: Path, name: str) -> Entry | None:
+        """None where there is none, or where several could be meant."""
         if (folder / name) in self.at:
             return self.at[folder / name]
-        first = folder / PurePosixPath(name).parts[0] if "/" in name else folder
-        found = [entry for entry in self.named[stem(Path(name))] if entry.path.is_relative_to(first)]
-        films = [entry for entry in found if entry.path.suffix]
-        return next(iter(films if len(films) == 1 else found), None) if len(films) == 1 or len(found) == 1 else None
+        above = folder / PurePosixPath(name).parts[0] if "/" in name else folder
+        found = [entry for entry in self.named[stem(Path(name))] if entry.path.is_relative_to(above)]
+        found = [entry for entry in found if entry.path.is_file()] or found  # a film may lie beside its frames
+        return found[0] if len(found) == 1 else None
 
 
 def _label(file: Path, name: str, label: Any) -> int:

@@ -43,9 +43,9 @@ def split_validation(videos: Sequence[Video]) -> tuple[list[Video], list[Video],
         notes.append(
             f"{dataset} has no validation split: "
             + (
-                f"{len(chosen)} videos of {count} people of the training part make it, drawn by a hash of the identity"
+                f"{len(chosen)} videos of {count} identities of training make it, drawn by a hash of their names"
                 if chosen
-                else "its people cannot be told apart or are too few to make one, and everything stays train"
+                else "its identities are too few, or all linked, to make one of both classes, and all of it stays train"
             )
         )
     away = {video.key for video in cut}
