@@ -226,7 +226,7 @@ def test_deepfakebench_key_errors(miniature, options, message):
 def test_deepfakebench_paths_begin_at_the_root(tmp_path):
     entries = {"0": {"label": "r", "frames": ["/data/0.png"]}}
     path = bench_file(tmp_path / "d.json", {"d": {"r": {"test": entries}}})
-    with pytest.raises(ValueError, match=r"frames of r 0 must be relative to root, got /data/0\.png"):
+    with pytest.raises(ValueError, match=r"frames of r 0 must be relative to root, got /data"):
         deepfakebench_videos(path, tmp_path, split="test", dataset="d", compression=None, labels={"r": REAL})
 
 

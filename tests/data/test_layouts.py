@@ -412,6 +412,23 @@ def test_df40_and_frames_elsewhere(tmp_path):
     assert listing.videos[0].dataset == "simswap_ff"
 
 
+@pytest.mark.parametrize("before", ["", "deepfakes_detection_datasets/", "/nowhere/datasets/"])
+def test_paths_of_df40_begin_with_a_folder_of_their_authors(tmp_path, before):
+    told = {"sadtalker_Real": {"train": {"071": entry(f"{before}DF40/original/071")}}}
+    told["sadtalker_Fake"] = {"train": {"071_054": entry(f"{before}DF40/sadtalker/071_054")}}
+    texts(tmp_path, **{"json/sadtalker_ff.json": {"sadtalker_ff": told}})
+    frames(tmp_path, "DF40/original/071", "DF40/sadtalker/071_054")
+    if before.startswith("/"):
+        with pytest.raises(ValueError, match="have frames that are not below"):
+            index_root(tmp_path / "json")
+    else:
+        listing = index_root(tmp_path / "json")
+        assert rows(listing.videos) == [
+            (0, "train", "real", "071", "", ""),
+            (1, "train", "sadtalker", "071_054", "071", "054"),
+        ]
+
+
 def test_compressions_of_the_bench(miniature):
     folders, listed = (index_root(miniature, layout) for layout in ("auto", "deepfakebench"))
     assert folders.layout == "faceforensics"

@@ -29,7 +29,7 @@ def celebdf(tree: Tree) -> Listing | None:
     for entry in choose_form(listing, found):
         head = entry.parts[0]
         split = "test" if testing.pop(f"{head}/{entry.name}", None) else "train"
-        listing.videos.append(make_video(entry, FOLDERS[head], split, dataset, METHOD))
+        listing.videos.append(make_video(entry.path, FOLDERS[head], split, dataset, METHOD))
     if testing:
         listing.left_out[f"are in {TESTING} and not there"] += testing
     return listing

@@ -6,14 +6,13 @@ import json
 import os
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from types import NoneType
 from typing import Any
 
 from dfmodels.data.index import REAL, Video
 from dfmodels.data.layouts.faceforensics import COMPRESSION, DATASET
-from dfmodels.data.layouts.tree import SPLIT_NAMES, Entry, Listing, Tree, make_video, read_json
+from dfmodels.data.layouts.tree import SPLIT_NAMES, Listing, Tree, make_video, read_json
 
 LABELS = {
     "FF-real": REAL,
@@ -33,8 +32,11 @@ _METHODS = {
     "DFDCP_FakeA": "method_A",
     "DFDCP_FakeB": "method_B",
 }
+_AGAIN = "are in a file a second time; where one is a test video, it stays one"
 _MOST_SHOWN = 200  # characters of a wrong entry
 _PARENTS = 3  # folders above a file that its paths may begin at
+_MOST_DROPPED = 2  # first parts of a path
+_TRIED = 50  # folders that are looked for
 _RGB = ("", "datasets/rgb", "datasets", "rgb")  # of the bench
 
 
@@ -74,16 +76,13 @@ def deepfakebench_videos(
                 raise ValueError(f"{path}: {dataset}, {label}, {split}: expected the key {key!r}, found {known}")
             level = level[key]
         for name, folder in _folders(Path(path), (dataset, label, split), level):
+            if folder is not None and Path(folder).is_absolute():
+                raise ValueError(f"{path}: frames of {label} {name} must be relative to root, got {folder}")
             nowhere = Path(path, label, split, compression or "", name)
             place = Path(os.path.abspath(nowhere if folder is None else Path(root, folder)))
-            videos.append(_row(place, name, method, split, dataset, compression or ""))
+            number = int(method != REAL)
+            videos.append(make_video(place, number, split, dataset, method, compression or "", name=name))
     return videos
-
-
-def _row(folder: Path, name: str, method: str, split: str, dataset: str, compression: str) -> Video:
-    entry = Entry(folder, (name,))
-    video = make_video(entry, int(method != REAL), split, dataset, method, compression)
-    return video if video.id == name else replace(video, id=name)
 
 
 def _folders(path: Path, where: tuple[str, ...], level: Any) -> Iterator[tuple[str, str | None]]:
@@ -100,9 +99,6 @@ def _folders(path: Path, where: tuple[str, ...], level: Any) -> Iterator[tuple[s
                 f'{path}: {label} {name} must be {{"frames": [path, ...]}}, got {json.dumps(entry)[:_MOST_SHOWN]}'
             )
         files = [file.replace("\\", "/") for file in listed if file is not None]  # files made on Windows
-        for file in files:
-            if Path(file).is_absolute():
-                raise ValueError(f"{path}: frames of {label} {name} must be relative to root, got {file}")
         folders = sorted({os.path.dirname(file) for file in files})
         if len(folders) > 1:
             raise ValueError(f"{path}: frames of {label} {name} must lie in one folder, got {', '.join(folders)}")
@@ -131,24 +127,23 @@ def deepfakebench(tree: Tree) -> Listing | None:
     taken: dict[str, Video] = {}
     for file, content in files.items():
         found = [row for dataset, labels in content.items() for row in _walk(file, dataset, labels)]
-        root = _root(file, [folder for *_, folder in found if folder is not None])
+        root, dropped = _root(file, [folder for *_, folder in found if folder is not None])
         for dataset, label, split, compression, name, folder in found:
             title = f"{dataset} {label} {split} {name}"
-            place = None if folder is None else Path(os.path.abspath(root / folder))
+            place = None if folder is None else Path(os.path.abspath(root / _behind(folder, dropped)))
             if place is None:
                 listing.left_out["have no frames in the file"].append(title)
             elif not place.is_dir():
                 listing.left_out[f"have frames that are not below {root}"].append(title)
             else:
-                video = _row(place, name, method_of(label), split, dataset, compression)
+                method = method_of(label)
+                video = make_video(place, int(method != REAL), split, dataset, method, compression, name=name)
                 before = taken.get(video.key)
                 # the files of Celeb-DF and DFD repeat their test videos as validation: a test must stay one
                 if before is None or (split == "test" != before.split):
                     taken[video.key] = video
                 if before is not None:
-                    listing.left_out["are in a file a second time; where one is a test video, it stays one"].append(
-                        title
-                    )
+                    listing.left_out[_AGAIN].append(title)
     listing.videos = list(taken.values())
     return listing
 
@@ -183,10 +178,22 @@ def _walk(file: Path, dataset: str, labels: Any) -> Iterator[tuple[str, str, str
                     yield dataset, label, SPLIT_NAMES[split], compression, name, folder
 
 
-def _root(file: Path, folders: list[str]) -> Path:
-    """The folder that paths begin at: the first around the file below which one of them is."""
+def _root(file: Path, folders: list[str]) -> tuple[Path, int]:
+    """The folder that paths begin at, and how many of their first parts do not count.
+
+    It is the first around the file below which one of them is. Files of DF40 begin with a folder of their authors.
+    """
     around = [file.parent, *list(file.parent.parents)[:_PARENTS]]
-    for root in (above / rgb for above in around for rgb in _RGB):
-        if any((root / folder).is_dir() for folder in folders[:50]):
-            return root
-    return file.parent
+    for dropped in range(_MOST_DROPPED + 1):
+        for root in (above / rgb for above in around for rgb in _RGB):
+            if any(
+                (root / _behind(folder, dropped)).is_dir()
+                for folder in folders[:_TRIED]
+                if folder.count("/") >= dropped
+            ):
+                return root, dropped
+    return file.parent, 0
+
+
+def _behind(folder: str, dropped: int) -> str:
+    return folder.split("/", dropped)[-1]

@@ -105,7 +105,7 @@ def faceforensics(tree: Tree) -> Listing | None:
         if split is None:
             listing.left_out["are in no split file"].append("/".join(entry.parts))
         else:
-            listing.videos.append(make_video(entry, int(head == MANIPULATED), split, DATASET, kind, compression))
+            listing.videos.append(make_video(entry.path, int(head == MANIPULATED), split, DATASET, kind, compression))
     for folder, names in there.items():
         missing = [name for name in splits if ("_" in name) == (folder[0] == MANIPULATED) and name not in names]
         if missing:

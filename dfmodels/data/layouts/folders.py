@@ -22,13 +22,14 @@ def dfd(tree: Tree) -> Listing | None:
     if not heads:
         return None
     listing = Listing(f"{', '.join(f'{head}/' for head in sorted(heads))}; no official split, so everything is test")
-    found = [("" if len(e.parts) == 2 else e.parts[-2], e) for e in tree.entries if len(e.parts) > 1]
-    listing.videos = [
-        make_video(entry, heads[entry.parts[0]], "test", "DeepFakeDetection", "DeepFakeDetection", _compression(entry))
-        for entry in choose_form(
-            listing, [("videos" if e.path.suffix else f, e) for f, e in found if e.parts[0] in heads]
-        )
+    found = [
+        ("videos" if entry.path.is_file() else entry.parts[-2], entry)
+        for entry in tree.entries
+        if len(entry.parts) > 1 and entry.parts[0] in heads
     ]
+    for entry in choose_form(listing, found):
+        label, name = heads[entry.parts[0]], "DeepFakeDetection"
+        listing.videos.append(make_video(entry.path, label, "test", name, name, _compression(entry)))
     return listing
 
 
@@ -47,7 +48,7 @@ def wilddeepfake(tree: Tree) -> Listing | None:
                 label = _CLASSES[match[1].lower()]
                 rest = entry.parts[place + 1 :]
                 # the archives of the release hold VIDEO/fake/SEQUENCE/
-                video = make_video(entry, label, match[2].lower(), "WildDeepfake", "WildDeepfake")
+                video = make_video(entry.path, label, match[2].lower(), "WildDeepfake", "WildDeepfake")
                 listing.videos.append(replace(video, target="", source="", extra={IDENTITY: f"{part}/{rest[0]}"}))
                 break
     if not listing.videos:

@@ -179,12 +179,14 @@ def person(name: str) -> dict[str, str]:
     return {}
 
 
-def make_video(entry: Entry, label: int, split: str, dataset: str, method: str, compression: str = "") -> Video:
-    """The row of an entry whose name tells who is in it."""
-    target, source = people(entry.name) if label else ("", "")
-    extra = {} if label else person(entry.name)
-    method = method if label else REAL
-    return Video(entry.path, label, split, dataset, method, entry.name, target, source, compression, extra)
+def make_video(
+    path: Path, label: int, split: str, dataset: str, method: str, compression: str = "", *, name: str | None = None
+) -> Video:
+    """The row of a video whose name, its own unless said, tells who is in it; the method is that of the forgeries."""
+    name = stem(path) if name is None else name
+    if not label:
+        return Video(path, 0, split, dataset, REAL, name, compression=compression, extra=person(name))
+    return Video(path, 1, split, dataset, method, name, *people(name), compression)
 
 
 def read_json(path: str | Path) -> Any:
