@@ -155,10 +155,9 @@ def choose_form(listing: Listing, found: Iterable[tuple[str, Entry]]) -> list[En
         by_form[form].append(entry)
     order = {form: place for place, form in enumerate(FORMS)}
     ranked = sorted(by_form, key=lambda form: (-len(by_form[form]), order.get(form, len(FORMS)), form))
+    called = {form: form or "the folder itself" for form in ranked}
     for form in ranked[1:]:
-        reason = (
-            f"lie in {form or 'the folder itself'}: an index holds one form of videos, most here are in {ranked[0]}"
-        )
+        reason = f"lie in {called[form]}: an index holds one form of videos, most here are in {called[ranked[0]]}"
         listing.left_out[reason] += ["/".join(entry.parts) for entry in by_form[form]]
     return by_form[ranked[0]] if ranked else []
 
