@@ -11,13 +11,14 @@ from contextlib import contextmanager
 
 import dfmodels
 import dfops
-from dfmodels.cli import app, convert, demo, fetch, index, info, models, score
+from dfmodels.cli import app, convert, demo, evaluate, fetch, index, info, models, score
 from dfmodels.scoring.formats import printable
 
 COMMANDS = {
     "score": score,
     "app": app,
     "index": index,
+    "evaluate": evaluate,
     "demo": demo,
     "convert": convert,
     "fetch": fetch,
