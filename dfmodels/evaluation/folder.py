@@ -78,31 +78,36 @@ def number(metrics: Mapping[str, Any], name: str) -> str:
     return f"{text} [{pair[0]:.3f}, {pair[1]:.3f}]" if pair else text
 
 
+def head(first: str) -> list[str]:
+    """Names of the cells of `row`."""
+    return [first, "real", "fake", "failed", "AUC", "AP", "EER", "accuracy"]
+
+
+def row(first: str, metrics: Mapping[str, Any]) -> list[str]:
+    """The metrics that people are shown, behind a name."""
+    counts = (f"{metrics[name]:,}" for name in ("n_real", "n_fake", "n_failed"))
+    return [first, *counts, *(number(metrics, name) for name in (*AREAS, "accuracy"))]
+
+
 def summary(report: Mapping[str, Any]) -> str:
     """A table for people: the most important metrics of every level and group, and why some are missing."""
-    head = ["", "real", "fake", "failed", "AUC", "AP", "EER", "accuracy"]
     lines: list[str] = []
     reasons: dict[str, str] = {}
     for level, content in report["levels"].items():
-        rows = list(groups(content))
-        cells = [
-            [
-                printable(f"{level}s: {name}"),
-                *(f"{found[count]:,}" for count in ("n_real", "n_fake", "n_failed")),
-                *(number(found, name) for name in (*AREAS, "accuracy")),
-            ]
-            for name, found in rows[:GROUP_ROWS]
-        ]
-        lines += columns([head, *cells])
-        if len(rows) > GROUP_ROWS:
-            lines.append(f"... and {len(rows) - GROUP_ROWS} more groups, in {METRICS}")
-        for name, found in rows[:GROUP_ROWS]:
-            if reason := found["why"].get("auc"):
-                reasons.setdefault(reason, printable(f"{level}s: {name}"))
+        found = [(printable(f"{level}s: {name}"), metrics) for name, metrics in groups(content)]
+        shown = found[:GROUP_ROWS]
+        lines += columns([head(""), *(row(name, metrics) for name, metrics in shown)])
+        if len(found) > GROUP_ROWS:
+            lines.append(f"... and {len(found) - GROUP_ROWS} more groups, in {METRICS}")
+        for name, metrics in shown:
+            if reason := metrics["why"].get("auc"):
+                reasons.setdefault(reason, name)
     return "\n".join([*lines, *(f"no AUC of {name}: {reason}" for reason, name in reasons.items())])
 
 
-def columns(rows: list[list[str]]) -> list[str]:
-    """Lines with the cells of each column below each other, the first one's to the left."""
+def columns(rows: list[list[str]], left: int = 1) -> list[str]:
+    """Lines with the cells of each column below each other, the first `left` of them to the left."""
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    return [
+        "  ".join([*map(str.ljust, row[:left], widths), *map(str.rjust, row[left:], widths[left:])]) for row in rows
+    ]

@@ -103,6 +103,7 @@ def judge(
             "threshold": float(threshold),
             "resamples": resamples,
             "seed": seed,
+            "average": average,
             **(about or {}),
         },
     }
