@@ -51,6 +51,7 @@ def read_reports(folders: Sequence[str | Path]) -> list[Judged]:
         if any(folder.resolve() == Path(other.name).resolve() for other in found):
             raise ValueError(f"{folder} is given twice; name every report once")
         metrics = read_metrics(folder)
+        _check(folder, metrics)
         if not (folder / SCORES).is_file():
             raise ValueError(f"{folder} holds {METRICS} but no {SCORES}: evaluate again into it")
         scores = read_scores(folder / SCORES)
@@ -135,6 +136,18 @@ def check_comparison(folder: Path) -> None:
             raise ValueError(f"{folder / TABLE} is there and is no comparison of reports: give another --out")
     elif (folder / PICTURE).exists():
         raise ValueError(f"{folder / PICTURE} is there, but no {TABLE} beside it: give another --out")
+
+
+def _check(folder: Path, report: dict[str, Any]) -> None:
+    """ValueError unless every group has all that is compared."""
+    try:
+        found = [metrics for level in report["levels"].values() for _, metrics in groups(level)]
+        whole = "all" in report["levels"]["video"] and isinstance(report["about"], dict)
+        whole = whole and all(metrics.keys() >= {*NAMES, *COUNTS, "ci"} for metrics in found)
+    except (KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{folder / METRICS} is not as this version writes it: evaluate {folder / SCORES} again")
 
 
 def _by_group(reports: Sequence[Judged]) -> dict[tuple[str, str], dict[str, Any]]:

@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.metrics import auc, average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 from torch import Tensor
 
-from dfmodels.evaluation.table import Scores
+from dfmodels.evaluation.table import Column, Scores
 from dfmodels.options import is_number, refuse
 
 THRESHOLD = 0.5
@@ -254,7 +254,7 @@ def calibration_error(fake: NDArray[np.bool_], scores: NDArray[np.float64]) -> f
 
     A bin holds its lower edge, the last one 1 too. Arguments as of `at_threshold`, scores in 0..1.
     """
-    place = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
+    place = np.searchsorted(np.arange(1, BINS) / BINS, scores, "right")
     gap = np.bincount(place, fake, BINS) - np.bincount(place, scores, BINS)
     return float(np.abs(gap).sum() / len(fake))
 
@@ -288,8 +288,8 @@ def as_deepfakebench(scores: Scores) -> dict[str, Any]:
         "video_auc": None,
         "why": {},
     }
-    parents = [_parent(scores.paths[row]) for row in rows.tolist()]
-    names, of_row = np.unique(parents, return_inverse=True)
+    parents = Column.of(_parent(scores.paths[row]) for row in rows.tolist())
+    names, of_row = np.unique(parents.codes, return_inverse=True)
     frames = np.bincount(of_row)
     fake_videos = np.bincount(of_row, fake) == frames
     if fake_videos.all() or not fake_videos.any():

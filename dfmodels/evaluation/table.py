@@ -132,7 +132,7 @@ class Scores:
                 raise ValueError(f"{what}, got {(given if 'labels' in what else values)[row]} in row {row + 1}")
         return _checked(
             cls(
-                list(paths),
+                list(map(str, paths)),
                 given == 1,
                 values,
                 {name: Column.of(column) for name, column in (columns or {}).items()},

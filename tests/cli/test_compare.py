@@ -95,6 +95,8 @@ def test_what_is_refused(capsys, reports):
     (reports / "empty").mkdir()
     (reports / "half").mkdir()
     (reports / "half" / "metrics.json").write_bytes((reports / "a" / "metrics.json").read_bytes())
+    (reports / "odd").mkdir()
+    (reports / "odd" / "metrics.json").write_text('{"levels": {"video": {"all": {"n_real": 1}}}, "about": {}}')
     (reports / "mine").mkdir()
     (reports / "mine" / "comparison.csv").write_text("mine")
     (reports / "picture").mkdir()
@@ -104,6 +106,7 @@ def test_what_is_refused(capsys, reports):
         ("nowhere is no report: there is no metrics.json in it; `dfmodels evaluate --out nowhere`", "a", "nowhere"),
         ("empty is no report", "a", "empty"),
         ("half holds metrics.json but no scores.csv: evaluate again into it", "a", "half"),
+        ("metrics.json is not as this version writes it: evaluate odd/scores.csv again", "a", "odd"),
         ("is given twice; name every report once", "a", "b", "./a/"),
         ("REPORT must be a path, got an empty one", "a", ""),
         ("comparison.csv is there and is no comparison of reports: give another --out", "a", "b", "--out", "mine"),

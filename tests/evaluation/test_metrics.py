@@ -189,7 +189,9 @@ def test_nothing_reaches_the_threshold():
 
 def test_bins_of_the_calibration_error():
     """One holds its lower edge; the last one 1 too."""
-    assert measure([1, 0], [1 / 15, 1.0])["ece"] == pytest.approx((14 / 15 + 1) / 2)
+    for edge in np.arange(1, 15) / 15:  # beside a score in the same bin, and one in the bin before
+        assert measure([1, 0], [edge, edge + 0.01])["ece"] == pytest.approx(abs(2 * edge + 0.01 - 1) / 2)
+        assert measure([1, 0], [edge, edge - 0.01])["ece"] == pytest.approx((1 - edge + edge - 0.01) / 2)
     assert measure([1, 0], [0.95, 1.0])["ece"] == pytest.approx(abs(0.95 + 1 - 1) / 2)
 
 
