@@ -144,7 +144,7 @@ def _level(
     for members, curves in parts:
         for i, areas, rates in zip(members, curves.areas(ones).T, curves.rates(), strict=True):
             found[i] |= on_curve(areas, *rates)
-    if resamples:
+    if resamples and parts:
         ends = intervals(
             [curves for _, curves in parts], int(real.sum()), int(fake.sum()), resamples=resamples, seed=seed
         )
@@ -158,6 +158,8 @@ def _level(
                 )
                 if min(counts) < 2:
                     found[i]["why"]["ci"] = f"{counts[0]} real and {counts[1]} fake videos: one cannot be resampled"
+                elif np.isnan(pairs).any():
+                    found[i]["why"]["ci"] = f"none of {resamples} resamples holds both classes"
                 else:
                     found[i]["ci"] = {name: pair.tolist() for name, pair in zip(AREAS, pairs, strict=True)}
     report: dict[str, Any] = {}

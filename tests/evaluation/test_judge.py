@@ -171,6 +171,18 @@ def test_too_few_videos_for_an_interval():
     }
 
 
+def test_no_resample_with_both_classes():
+    """Two reals of a group among many others are seldom drawn."""
+    names = [f"{i}" for i in range(400)]
+    group = ["X" if i < 4 else "" for i in range(400)]
+    scores = Scores.of(names, [0, 0, 1, 1] + [0, 1] * 198, np.arange(400) / 400, columns={"dataset": group})
+    drawn = [draw(seed, 0, 200, 200) for seed in range(20)]
+    lacking = next(seed for seed, weights in enumerate(drawn) if not weights[:2].any() or not weights[200:202].any())
+    found = judge(scores, resamples=1, seed=lacking)["levels"]["video"]["dataset"]["X"]
+    assert (found["auc"], found["ci"]) == (1, {})
+    assert found["why"]["ci"] == "none of 1 resamples holds both classes"
+
+
 def test_clips():
     scores = Scores.of(["a#0", "a#1", "b#0"], [0, 0, 1], [0.9, 0.1, 0.8], video=["a", "a", "b"], unit="clip")
     report = judge(scores, resamples=0, about={"detector": "stil"})
