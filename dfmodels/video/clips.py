@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +29,7 @@ PICTURE_SIDE = 640  # pixels of the longer side of the picture of a clip
 WHOLE_FRAME = 1  # track of frames that are crops already
 
 T = TypeVar("T")
+Place = tuple[int, int, int, int]  # x0, y0, x1, y1 in pixels, end exclusive
 
 
 class NoFaceError(VideoError):
@@ -480,40 +481,49 @@ class Cutter:
 
     def clip(self, numbers: Sequence[int], frames: dict[int, Frame], person: Person | None) -> Clip:
         """The clip of the frame numbers given, of the whole frames without a person."""
+        crops, places = self.crops(numbers, frames, person)
+        middle = len(numbers) // 2
+        image = frames[numbers[middle]].image
+        picture, scale_x, scale_y = reduced(image, PICTURE_SIDE)
+        x0, y0, x1, y1 = places[middle]
+        taken = sorted(set(numbers))
+        return Clip(
+            crops,
+            tuple(numbers),
+            tuple(frames[number].time for number in numbers),
+            np.array(places, np.int64),
+            WHOLE_FRAME if person is None else person.track,
+            picture,
+            (x0 / scale_x, y0 / scale_y, x1 / scale_x, y1 / scale_y),
+            len(numbers) > 1 and self.stands_still([frames[number].image for number in taken], places[middle]),
+        )
+
+    def crops(
+        self, numbers: Sequence[int], frames: Mapping[int, Frame], person: Person | None
+    ) -> tuple[NDArray[np.uint8], list[Place]]:
+        """The crops (T, H, W, 3) of the frame numbers given, and the square ones' places in the video."""
         cv2 = opencv()
         taken = sorted(set(numbers))
         sizes = [(frames[number].image.shape[0], frames[number].image.shape[1]) for number in taken]
         if person is None:
-            crops = [(0, 0, width, height) for height, width in sizes]
+            places = [(0, 0, width, height) for height, width in sizes]
             landmarks: list[Boxes | None] = [None] * len(taken)
         else:
             faces = person.faces[np.searchsorted(person.frames, taken)]
             squares = follow(faces) if self.smooth else [square_of(face) for face in faces]
-            crops = [crop_square(square, size, self.margin) for square, size in zip(squares, sizes, strict=True)]
+            places = [crop_square(square, size, self.margin) for square, size in zip(squares, sizes, strict=True)]
             landmarks = [landmarks_of(face) if self.align else None for face in faces]
         height, width = self.size
         images = {
             number: cv2.resize(frames[number].image[y0:y1, x0:x1], (width, height), interpolation=cv2.INTER_LINEAR)
             if points is None
             else align_face(frames[number].image, points, width, self.margin)
-            for number, (x0, y0, x1, y1), points in zip(taken, crops, landmarks, strict=True)
+            for number, (x0, y0, x1, y1), points in zip(taken, places, landmarks, strict=True)
         }
-        boxes = dict(zip(taken, crops, strict=True))
-        middle = numbers[len(numbers) // 2]
-        picture, scale_x, scale_y = reduced(frames[middle].image, PICTURE_SIDE)
-        x0, y0, x1, y1 = boxes[middle]
-        return Clip(
-            np.stack([images[number] for number in numbers]),
-            tuple(numbers),
-            tuple(frames[number].time for number in numbers),
-            np.array([boxes[number] for number in numbers], np.int64),
-            WHOLE_FRAME if person is None else person.track,
-            picture,
-            (x0 / scale_x, y0 / scale_y, x1 / scale_x, y1 / scale_y),
-            len(numbers) > 1 and self.stands_still([frames[number].image for number in taken], boxes[middle]),
-        )
+        place_of = dict(zip(taken, places, strict=True))
+        return np.stack([images[number] for number in numbers]), [place_of[number] for number in numbers]
 
-    def stands_still(self, images: Sequence[NDArray[np.uint8]], box: tuple[int, int, int, int]) -> bool:
+    def stands_still(self, images: Sequence[NDArray[np.uint8]], box: Place) -> bool:
         """Whether nothing moves inside one box; crops that follow a face move over a picture that stands still."""
         if len({image.shape for image in images}) > 1:
             return False
