@@ -11,11 +11,10 @@ from torch import Tensor
 
 from dfmodels.data.crops import Crops, CropSource
 from dfmodels.data.index import Video
-from dfmodels.data.plan import FramePlan
+from dfmodels.data.plan import FramePlan, smooths
 from dfmodels.data.samples import Sample, Samples
 from dfmodels.detector import InputContract
 from dfmodels.options import check_choice, check_count
-from dfmodels.video.clips import NoFaceError
 from dfmodels.video.faces import check_margin
 from dfmodels.video.frame import VideoError
 from dfmodels.video.sampling import SPAN, train_frames
@@ -38,7 +37,7 @@ class _Wanted:
 
 def _segments(crops: Crops, wanted: _Wanted, draws: np.random.Generator) -> list[int]:
     """STIL's: a random frame of each segment of candidates, among the frames that show the face."""
-    span = SPAN if wanted.count is None else wanted.count
+    span = wanted.count or SPAN
     return [crops.numbers[i] for i in train_frames(len(crops.numbers), wanted.length, draws=draws, span=span)]
 
 
@@ -82,16 +81,23 @@ def draw_plan(draw: str | None, contract: InputContract, frames_per_video: int |
     Args:
         draw: one of DRAWS, or None for the clips that judging takes.
         contract: frames of a clip.
-        frames_per_video: at most so many frames; None is 150 with "segments", 32 with "bench", and with the others as
-            many as judging takes.
+        frames_per_video: at most so many frames; None or 0 is 150 with "segments", 32 with "bench", and with the others
+            as many as judging takes.
+
+    Raises:
+        ValueError: another draw or number, or "segments" for a contract of neighbouring frames.
     """
     if draw is None:
         return FramePlan.of(contract)
     check_choice("draw", draw, DRAWS)
-    if frames_per_video is not None:
-        check_count("frames_per_video", frames_per_video)
-    length, frames = contract.num_frames, frames_per_video
+    length, frames = contract.num_frames, frames_per_video or 0
+    check_count("frames_per_video", frames, least=0)
     if draw == "segments":
+        if smooths(contract):
+            raise ValueError(
+                "draw must be 'consecutive' or 'bench' for a detector whose clips are of neighbouring frames, got "
+                "'segments', which takes frames far apart"
+            )
         return FramePlan("candidates", 1, frames or SPAN)
     if draw == "bench":
         return FramePlan("windows", length, frames or BENCH_FRAMES)
@@ -176,8 +182,6 @@ class ClipSamples(Samples):
         counts = False
         try:
             opened = self.source.open(video, self.contract, self.plan)
-            if not opened.clips:
-                raise _nothing(video)
             if part < len(opened.clips):
                 crops, counts = opened.read(opened.clips[part]), True
         except VideoError as error:
@@ -191,8 +195,6 @@ class ClipSamples(Samples):
         for video in self._in_turn(place):
             try:
                 crops = self.source.open(video, self.contract, self.plan)
-                if not (crops.clips if self.draw in ("consecutive", "bench") else crops.numbers):
-                    raise _nothing(video)
                 numbers = DRAWS[self.draw](crops, wanted, draws)
                 margin = None if self.margins is None else float(draws.uniform(*self.margins))
                 images = torch.from_numpy(crops.read(numbers, margin)).movedim(-1, 1).contiguous()
@@ -219,10 +221,6 @@ class ClipSamples(Samples):
             "label": video.label,
             "video": video.key,
         }
-
-
-def _nothing(video: Video) -> NoFaceError:
-    return NoFaceError(f"{video.path}: no clip shows the face in all of its frames")
 
 
 def _said(video: Video, error: VideoError) -> str:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dfmodels.data.cache import CropCache
 from dfmodels.data.index import Video
-from dfmodels.data.plan import FramePlan, Sighting, sight, smooths
+from dfmodels.data.plan import FramePlan, Sighting, check_numbers, cutter_of, sight, with_margin
 from dfmodels.detector import InputContract
 from dfmodels.options import check_choice
-from dfmodels.video.clips import Cutter, NoFaceError
+from dfmodels.video.clips import NoFaceError
 from dfmodels.video.decode import iter_frames
-from dfmodels.video.faces import FaceDetector, check_margin, face_detector
+from dfmodels.video.faces import FaceDetector, face_detector
 from dfmodels.video.frame import Frame, VideoError
 from dfmodels.video.people import SELECT
 
+LOG = logging.getLogger(__name__)
 __all__ = ["CropSource", "Crops", "open_crops"]
 
 
@@ -61,7 +63,7 @@ class FilmCrops:
         self._cutter = cutter_of(contract)
 
     def read(self, numbers: Sequence[int], margin: float | None = None) -> NDArray[np.uint8]:
-        check_numbers(numbers, self)
+        check_numbers(numbers, self.numbers, self.clips)
         frames: dict[int, Frame] = {}
         with closing(iter_frames(self.path, set(numbers))) as reader:
             for frame in reader:
@@ -74,69 +76,89 @@ class FilmCrops:
         return with_margin(self._cutter, margin).crops(numbers, frames, self.person)[0]
 
 
-def cutter_of(contract: InputContract) -> Cutter:
-    """What cuts crops as `read_clips` does for a detector."""
-    return Cutter(contract.size, contract.margin, smooths(contract), contract.crop == "aligned")
-
-
-def with_margin(cutter: Cutter, margin: float | None) -> Cutter:
-    if margin is None:
-        return cutter
-    check_margin(margin)
-    return replace(cutter, margin=margin)
-
-
-def check_numbers(numbers: Sequence[int], crops: Crops) -> None:
-    """Raise ValueError unless frames can be had."""
-    known = set(crops.numbers).union(*crops.clips)
-    if not numbers or not known.issuperset(numbers) or list(numbers) != sorted(numbers):
-        raise ValueError(
-            f"numbers must be ascending frames that show the person, at least one, got {list(numbers)}; they are in "
-            "`numbers` and `clips`"
-        )
-
-
 class CropSource:
-    """Where crops of videos come from: whose faces, found how.
+    """Where crops of videos come from: whose faces, found how, prepared or not.
 
     What is found out about a video is kept, as its film would be decoded and searched again for every clip; each
-    process that gets a copy keeps its own.
+    process that gets a copy keeps its own. Of a cache it is read again for every clip only what the clip shows. A video
+    that the cache lacks, or whose source was changed since, is decoded and searched, with one warning a process.
 
     Args:
-        faces: a face detector or its specification for `face_detector`; "none" where frames are crops already.
-        select: whose crops, as for `dfmodels.video.choose`.
+        faces: a face detector or its specification for `face_detector`; "none" where frames are crops already. None is
+            that of the cache, without one "auto".
+        select: whose crops, as for `dfmodels.video.choose`; None is that of the cache, without one "largest".
+        cache: folder of `dfmodels prepare`.
 
     Raises:
-        ValueError, ImportError: as `face_detector`; or another rule to select by.
+        ValueError: another rule to select by, a folder that is no cache, or one made with other faces or another rule.
+        ValueError, ImportError: as `face_detector`.
     """
 
-    def __init__(self, faces: FaceDetector | str = "auto", *, select: str = "largest") -> None:
-        check_choice("select", select, SELECT)
-        self.detector, self.select = face_detector(faces), select
-        self._known: dict[tuple[str, FramePlan, str, bool], Sighting | tuple[type[VideoError], str]] = {}
+    def __init__(
+        self,
+        faces: FaceDetector | str | None = None,
+        *,
+        select: str | None = None,
+        cache: str | Path | None = None,
+    ) -> None:
+        if select is not None:
+            check_choice("select", select, SELECT)
+        self.cache = None if cache is None else CropCache.read(cache)
+        if self.cache is None:
+            self._detector: FaceDetector | str = face_detector("auto" if faces is None else faces)
+            self.select = "largest" if select is None else select
+        else:
+            self.cache.check(faces, select)
+            # made where a video is not prepared: the model's file need not be on every machine that trains
+            self._detector, self.select = self.cache.faces if faces is None else face_detector(faces), self.cache.select
+        self._known: dict[tuple[str, FramePlan, InputContract], Crops | tuple[type[VideoError], str]] = {}
+        self._warned = False
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_known": {}}
 
     @property
+    def detector(self) -> FaceDetector:
+        """What finds the faces of videos that are not prepared."""
+        self._detector = face_detector(self._detector)
+        return self._detector
+
+    @property
     def faces(self) -> str:
         """How faces are found, as a specification."""
-        return self.detector.name
+        return self._detector if isinstance(self._detector, str) else self._detector.name
 
     def open(self, video: Video, contract: InputContract, plan: FramePlan | None = None) -> Crops:
         """The crops of a video; arguments and errors as for `open_crops`."""
         plan = FramePlan.of(contract) if plan is None else plan
-        key = (video.key, plan, contract.crop, smooths(contract))
+        key = (video.key, plan, contract)
         if key not in self._known:
             try:
-                self._known[key] = sight(video.path, plan, contract, self.detector, self.select)
+                self._known[key] = self._look(video, contract, plan)
             except VideoError as error:  # its traceback would keep frames alive
                 self._known[key] = (NoFaceError if isinstance(error, NoFaceError) else VideoError, str(error))
         known = self._known[key]
         if isinstance(known, tuple):
-            kind, reason = known
-            raise kind(reason)
-        return FilmCrops(video.path, known, contract)
+            failure, reason = known
+            raise failure(reason)
+        return known
+
+    def _look(self, video: Video, contract: InputContract, plan: FramePlan) -> Crops:
+        if self.cache is not None:
+            prepared = self.cache.find(video, contract, plan)
+            if prepared is not None:
+                return prepared
+            if video.key in self.cache.failed:
+                raise VideoError(self.cache.failed[video.key])
+            if not self._warned:
+                self._warned = True
+                LOG.warning(
+                    "%s is not prepared in %s as this run wants it, or was changed since: it is decoded for every "
+                    "clip, as are others like it; `dfmodels prepare` saves that",
+                    video.path,
+                    self.cache.folder,
+                )
+        return FilmCrops(video.path, sight(video.path, plan, contract, self.detector, self.select), contract)
 
 
 def open_crops(
@@ -144,10 +166,11 @@ def open_crops(
     contract: InputContract,
     *,
     plan: FramePlan | None = None,
-    faces: FaceDetector | str = "auto",
-    select: str = "largest",
+    faces: FaceDetector | str | None = None,
+    select: str | None = None,
+    cache: str | Path | None = None,
 ) -> Crops:
-    """The face crops of a video.
+    """The face crops of a video, out of a cache where it is prepared there, else out of its film.
 
     >>> crops = open_crops(video, model.contract, faces="none")  # doctest: +SKIP
     >>> crops.read(crops.clips[0])  # doctest: +SKIP
@@ -156,11 +179,11 @@ def open_crops(
         video: of a film, or of a folder of frames or crops.
         contract: how crops look, and which clips a detector judges.
         plan: the frames to look at; None is those of the contract's clips.
-        faces, select: as for `CropSource`.
+        faces, select, cache: as for `CropSource`.
 
     Raises:
         VideoError: nothing to read, or a film that is damaged or cut off.
-        NoFaceError: no frame of the plan shows a face.
+        NoFaceError: no clip of the plan shows the person.
         ValueError, ImportError: as `CropSource`.
     """
-    return CropSource(faces, select=select).open(video, contract, plan)
+    return CropSource(faces, select=select, cache=cache).open(video, contract, plan)

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from dfmodels.detector import SAMPLINGS, InputContract
 from dfmodels.options import check_choice, check_count
-from dfmodels.video.clips import LeftOut, clip_frames, fitting, no_face, outcomes_of
+from dfmodels.video.clips import Cutter, LeftOut, clip_frames, fitting, no_face, outcomes_of
 from dfmodels.video.decode import count_frames, is_images, iter_frames
-from dfmodels.video.faces import FaceDetector
+from dfmodels.video.faces import FaceDetector, check_margin
 from dfmodels.video.frame import VideoError
 from dfmodels.video.people import Person, choose, survey_people
 from dfmodels.video.sampling import candidate_frames
@@ -67,8 +68,8 @@ class Sighting:
 
     Attributes:
         numbers: frames of the plan that are whole and show the person, ascending.
-        clips: frame numbers of the clips of the plan that can be judged, as scoring takes them: one whose frames are
-            spread over the video may have others in place of those that do not show the person.
+        clips: frame numbers of the clips of the plan that can be judged, as scoring takes them, at least one: one whose
+            frames are spread over the video may have others in place of those that do not show the person.
         person: whose face is cropped; None where the frames are crops already and taken whole.
     """
 
@@ -88,8 +89,8 @@ def sight(path: Path, plan: FramePlan, contract: InputContract, detector: FaceDe
         select: whose crops, as for `choose`.
 
     Raises:
-        VideoError: nothing to read at `path`, a film that is cut off, or one whose wanted frames are all damaged.
-        NoFaceError: no frame of the plan shows a face.
+        VideoError: nothing to read at `path`, a film that is cut off, or one whose clips all have damaged frames.
+        NoFaceError: no clip of the plan shows the person.
         ImportError: PyAV or OpenCV is not installed.
     """
     clips = plan.clips(count_frames(path))
@@ -97,17 +98,17 @@ def sight(path: Path, plan: FramePlan, contract: InputContract, detector: FaceDe
         return whole_frames(path, clips)
     survey = survey_people(path, detector, clips, landmarks=contract.crop == "aligned")
     planned = {number for clip in clips for number in clip}
-    if planned.intersection(survey.frames) <= set(survey.damaged):
-        raise all_damaged(path)
+    clips = fitting(clips, survey.frames[-1])
+    if all(not set(survey.damaged).isdisjoint(clip) for clip in clips):
+        raise damaged(path)
     if not survey.people:
         raise no_face(path, detector)
     person = choose(survey, select)
-    clips = fitting(clips, survey.frames[-1])
     outcomes = outcomes_of(clips, survey, [person], nearest=not smooths(contract))
     shown = [outcome.numbers for (outcome,) in outcomes if not isinstance(outcome, LeftOut)]
-    numbers = planned.intersection(person.frames.tolist())
-    if not numbers and not shown:
+    if not shown:
         raise no_face(path, detector)
+    numbers = planned.intersection(person.frames.tolist())
     return Sighting(tuple(sorted(numbers)), tuple(map(tuple, shown)), person)
 
 
@@ -123,17 +124,38 @@ def whole_frames(path: Path, clips: list[list[int]]) -> Sighting:
                     sound.add(last)
         if last < 0:
             raise VideoError(f"{path}: no frame of the video could be decoded")
-        if not sound:
-            raise all_damaged(path)
         clips = [clip for clip in fitting(clips, last) if sound.issuperset(clip)]
         planned = sound
+        if not clips:
+            raise damaged(path)
     return Sighting(tuple(sorted(planned)), tuple(map(tuple, clips)), None)
 
 
-def all_damaged(path: Path) -> VideoError:
-    return VideoError(f"{path}: all frames that were wanted are damaged; copy or download the file again")
+def damaged(path: Path) -> VideoError:
+    return VideoError(f"{path}: every clip of the video has damaged frames; copy or download the file again")
 
 
 def smooths(contract: InputContract) -> bool:
     """Whether boxes are smoothed over a clip: they are where its frames are neighbours."""
     return contract.sampling == "consecutive"
+
+
+def cutter_of(contract: InputContract) -> Cutter:
+    """What cuts crops as `read_clips` does for a detector."""
+    return Cutter(contract.size, contract.margin, smooths(contract), contract.crop == "aligned")
+
+
+def with_margin(cutter: Cutter, margin: float | None) -> Cutter:
+    if margin is None:
+        return cutter
+    check_margin(margin)
+    return replace(cutter, margin=margin)
+
+
+def check_numbers(numbers: Sequence[int], known: Sequence[int], clips: Sequence[Sequence[int]]) -> None:
+    """Raise ValueError unless all numbers are ascending ones of `known` or of `clips`."""
+    if not numbers or not set(known).union(*clips).issuperset(numbers) or list(numbers) != sorted(numbers):
+        raise ValueError(
+            f"numbers must be ascending frames that show the person, at least one, got {list(numbers)}; they are in "
+            "`numbers` and `clips`"
+        )

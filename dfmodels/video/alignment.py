@@ -54,6 +54,15 @@ def align_face(image: NDArray[np.uint8], landmarks: NDArray[Any], size: int, sca
     return np.asarray(opencv().warpAffine(image, transform, (size, size)), np.uint8)
 
 
+def crop_corners(landmarks: NDArray[np.float64], scale: float) -> NDArray[np.float64]:
+    """Where the corners (4, 2) of the crop of `align_face` lie in the image, in pixels; not finite where nowhere."""
+    forward = similarity(landmarks, (TEMPLATE / TEMPLATE_SIDE - 0.5) / scale + 0.5)
+    corners = np.array([(0, 0), (1, 0), (0, 1), (1, 1)], np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        # the inverse of a turn with a scale is its transpose over the scale squared
+        return np.asarray((corners - forward[:, 2]) @ forward[:, :2] / np.square(forward[0, :2]).sum())
+
+
 def can_align(points: NDArray[np.float64]) -> bool:
     """Whether points (5, 2) are known and tell a size."""
     return bool(np.isfinite(points).all() and np.ptp(points, axis=0).any())

@@ -212,9 +212,9 @@ def test_a_face_that_never_stays_for_a_clip_is_no_face(root: Path, tmp_path: Pat
     for draw in ("consecutive", None):
         samples = ClipSamples([video(root / "a")], DDL, CropSource(faces), draw=draw)
         if draw is None:
-            assert "no clip shows the face" in samples[0]["failed"]
+            assert "stays in view through a clip" in samples[0]["failed"]
         else:
-            with pytest.raises(VideoError, match="no clip shows the face"):
+            with pytest.raises(VideoError, match="stays in view through a clip"):
                 samples[0]
 
 
@@ -233,6 +233,8 @@ def test_arguments(root: Path) -> None:
         ClipSamples([], DDL, CropSource("none"))
     with pytest.raises(ValueError, match="draw must be one of 'segments'"):
         ClipSamples(films, DDL, CropSource("none"), draw="segment")
+    with pytest.raises(ValueError, match="draw must be 'consecutive' or 'bench' for a detector whose clips"):
+        ClipSamples(films, DDL, CropSource("none"), draw="segments")
     with pytest.raises(ValueError, match="margins must be a finite number above 0, got 0"):
         ClipSamples(films, DDL, CropSource("none"), draw="bench", margins=(0, 1))
     with pytest.raises(ValueError, match="clips_per_video"):
