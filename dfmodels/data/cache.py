@@ -181,18 +181,23 @@ class CropCache:
 
     @contextmanager
     def written(self) -> Iterator[None]:
-        """While the block runs files are written; what killed processes left half-written is removed before it."""
+        """While the block runs files are written; what killed processes left half-written is removed around it."""
         descriptor = os.open(self.folder / LOCK, os.O_CREAT | os.O_RDWR, 0o666)
         try:
-            with suppress(OSError):  # another process writes, or the file system has no locks
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                for left in (*self.folder.glob(".*.part"), *self.folder.glob("??/.*.part")):
-                    left.unlink(missing_ok=True)
-            with suppress(OSError):
-                fcntl.flock(descriptor, fcntl.LOCK_SH)
+            self._tidy(descriptor)
             yield
         finally:
+            self._tidy(descriptor)
             os.close(descriptor)
+
+    def _tidy(self, descriptor: int) -> None:
+        """Remove half-written files unless another process writes some."""
+        with suppress(OSError):  # another one does, or the file system has no locks
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            for left in (*self.folder.glob(".*.part"), *self.folder.glob("??/.*.part")):
+                left.unlink(missing_ok=True)
+        with suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_SH)
 
 
 def kind(faces: str) -> str:
@@ -306,7 +311,7 @@ def prepare_video(
         VideoError: the video cannot be read, or shows no face throughout a clip.
         OSError: the file cannot be written.
     """
-    if (crops := cache.find(video, contract, plan)) is not None and crops.source == fingerprint(video.path):
+    if cache.find(video, contract, plan) is not None:
         return 0
     source = fingerprint(video.path)
     detector = face_detector(cache.faces) if detector is None else detector

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils.data import Dataset
+
+from dfmodels.optional import require
 
 # `images` (T, 3, H, W), or a group (D + 1, 3, H, W), as the detector's contract says; `label` 0 real, 1 fake, of a
 # group (D + 1,); `video` the key of the video; further tensors by name
@@ -46,3 +49,10 @@ class Samples(Dataset[Sample]):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(int(draws.integers(2**63)))  # torch.manual_seed would seed the GPUs too
             return self.sample(index, draws)
+
+
+def one_thread(worker: int = 0) -> None:
+    """Let this process compute in one thread: `worker_init_fn` of loaders, whose workers are the parallel part."""
+    torch.set_num_threads(1)
+    if find_spec("cv2") is not None:
+        require("cv2", "reading images").setNumThreads(1)

@@ -110,10 +110,12 @@ def test_prepared_again_only_where_the_source_changed(tmp_path: Path) -> None:
         assert prepare_video(video(source), cache, CONTRACT, plan) > 0
         assert prepare_video(video(source), cache, CONTRACT, plan) == 0
     shutil.rmtree(folder)
-    path.unlink()  # the source is not needed to train
-    assert open_crops(video(path), CONTRACT, cache=cache.folder).read([0, 1, 2, 3, 4]).shape == before.shape
+    path.unlink()
+    for source in (path, folder):  # which a training on prepared crops does not need
+        assert prepare_video(video(source), cache, CONTRACT, plan) == 0
+        assert open_crops(video(source), CONTRACT, cache=cache.folder).read([0, 1, 2, 3, 4]).shape == before.shape
     with pytest.raises(VideoError, match=r"film\.mp4"):
-        prepare_video(video(path), cache, CONTRACT, plan)
+        prepare_video(video(path), cache, CONTRACT, WINDOWS)
 
 
 def test_what_is_not_prepared_is_decoded_with_one_warning(
