@@ -11,13 +11,14 @@ from contextlib import contextmanager
 
 import dfmodels
 import dfops
-from dfmodels.cli import app, compare, convert, demo, evaluate, fetch, index, info, models, score
+from dfmodels.cli import app, compare, convert, demo, evaluate, fetch, index, info, models, prepare, score
 from dfmodels.scoring.formats import printable
 
 COMMANDS = {
     "score": score,
     "app": app,
     "index": index,
+    "prepare": prepare,
     "evaluate": evaluate,
     "compare": compare,
     "demo": demo,

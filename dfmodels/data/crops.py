@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from dfmodels.data.cache import CropCache
@@ -81,7 +82,7 @@ class CropSource:
 
     What is found out about a video is kept, as its film would be decoded and searched again for every clip; each
     process that gets a copy keeps its own. Of a cache it is read again for every clip only what the clip shows. A video
-    that the cache lacks, or whose source was changed since, is decoded and searched, with one warning a process.
+    that the cache lacks, or whose source was changed since, is decoded and searched, with one warning.
 
     Args:
         faces: a face detector or its specification for `face_detector`; "none" where frames are crops already. None is
@@ -112,7 +113,8 @@ class CropSource:
             # made where a video is not prepared: the model's file need not be on every machine that trains
             self._detector, self.select = self.cache.faces if faces is None else face_detector(faces), self.cache.select
         self._known: dict[tuple[str, FramePlan, InputContract], Crops | tuple[type[VideoError], str]] = {}
-        self._warned = False
+        # shared memory, so that of the workers of a loader one speaks for all
+        self._said = {what: torch.zeros((), dtype=torch.bool).share_memory_() for what in ("unprepared", "square")}
 
     def __getstate__(self) -> dict[str, Any]:
         return {**vars(self), "_known": {}}
@@ -144,21 +146,31 @@ class CropSource:
         return known
 
     def _look(self, video: Video, contract: InputContract, plan: FramePlan) -> Crops:
-        if self.cache is not None:
-            prepared = self.cache.find(video, contract, plan)
-            if prepared is not None:
-                return prepared
+        prepared = None if self.cache is None else self.cache.find(video, contract, plan)
+        if self.cache is not None and prepared is None:
             if video.key in self.cache.failed:
                 raise VideoError(self.cache.failed[video.key])
-            if not self._warned:
-                self._warned = True
-                LOG.warning(
-                    "%s is not prepared in %s as this run wants it, or was changed since: it is decoded for every "
-                    "clip, as are others like it; `dfmodels prepare` saves that",
-                    video.path,
-                    self.cache.folder,
-                )
-        return FilmCrops(video.path, sight(video.path, plan, contract, self.detector, self.select), contract)
+            self._say(
+                "unprepared",
+                f"{video.path} is not prepared in {self.cache.folder} as this run wants it, or was changed since: it "
+                "is decoded for every clip, as are others like it; `dfmodels prepare` saves that",
+            )
+        crops = prepared or FilmCrops(
+            video.path, sight(video.path, plan, contract, self.detector, self.select), contract
+        )
+        if contract.crop == "aligned" and crops.person and not np.isfinite(crops.person.faces[:, 5:]).any():
+            self._say(
+                "square",
+                f"the detector wants aligned crops and {self.faces} gives no landmarks of {video.path}: its crops are "
+                "square, as are others like it; centerface and yunet give landmarks (--faces)",
+            )
+        return crops
+
+    def _say(self, what: str, message: str) -> None:
+        """Warn of one kind of thing once."""
+        if not self._said[what]:
+            self._said[what].fill_(True)
+            LOG.warning("%s", message)
 
 
 def open_crops(

@@ -117,8 +117,8 @@ def prepare_crops(
                 progress(prepared)
                 if len(reasons) > max_bad * len(jobs):
                     raise TooManyFailedError(
-                        f"{len(reasons)} of {len(jobs)} videos could not be prepared, more than max_bad = {max_bad:.3g} "
-                        f"of them: {cache.folder / FAILED} says why; what is prepared is kept"
+                        f"{len(reasons)} of {len(jobs)} videos could not be prepared, and {max_bad:.3g} of them may: "
+                        f"{cache.folder / FAILED} says why; what is prepared is kept"
                     )
     return reasons
 

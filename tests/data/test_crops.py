@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import pickle
 from dataclasses import replace
 from pathlib import Path
@@ -174,3 +175,16 @@ def test_single_image_and_short_film(tmp_path: Path) -> None:
     crops = open_crops(video(path), CONTRACT, faces="none")
     assert crops.clips == ((0, 1, 1, 1, 1),)
     assert np.array_equal(crops.read(crops.clips[0]), clips_of_scoring(path, CONTRACT, "none")[0][1])
+
+
+def test_aligned_crops_without_landmarks_are_said_once(films: Path, tmp_path: Path, caplog) -> None:
+    boxes = {str(i): [face(i)[:5]] for i in range(40)}
+    (tmp_path / "boxes.json").write_text(json.dumps(boxes))
+    source = CropSource(f"boxes:{tmp_path / 'boxes.json'}")
+    for name in ("film.mp4", "folder"):
+        source.open(video(films / name), CONTRACTS["aligned"])
+    (record,) = caplog.records
+    assert "gives no landmarks of" in record.message
+    assert "film.mp4" in record.message
+    CropSource(write_boxes(tmp_path / "all.json", 40)).open(video(films / "folder"), CONTRACTS["aligned"])
+    assert len(caplog.records) == 1

@@ -1,0 +1,133 @@
+"""Decode videos, find the faces and keep the crops, so that training has to do neither."""
+
+import argparse
+import logging
+from pathlib import Path
+
+import torch
+
+from dfmodels.cli.loading import add_row_choice, check_path, choose_rows, parse_settings
+from dfmodels.data.cache import FAILED, CropCache
+from dfmodels.data.clips import DRAWS, draw_plan
+from dfmodels.data.index import load_videos
+from dfmodels.data.plan import smooths
+from dfmodels.data.prepare import CropJob, Prepared, TooManyFailedError, in_bytes, prepare_crops
+from dfmodels.detector import Detector, InputContract
+from dfmodels.progress import progress_bar
+from dfmodels.registry import build, list_models
+from dfmodels.video.people import SELECT
+
+LOG = logging.getLogger(__name__)
+EXAMPLE = "dfmodels prepare videos.csv --model stil --cache crops/"
+MARGIN = 1.5  # the widest that a recipe draws
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("videos", metavar="DATA", help="index of `dfmodels index`, or the root of a data set")
+    parser.add_argument(
+        "--model", required=True, choices=list_models(), metavar="NAME", help="detector that is to be trained"
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="NAME=VALUE",
+        help="options of the detector, as `dfmodels list` shows them",
+    )
+    parser.add_argument("--cache", required=True, metavar="DIR", help="folder of the crops; made if it is not there")
+    parser.add_argument(
+        "--faces",
+        metavar="HOW",
+        help="as for `score`: auto, yunet[:MODEL.onnx], centerface[:MODEL.onnx], haar, boxes:FILE.json, or none: the "
+        "frames are face crops already (default: what the cache has, of a new one auto)",
+    )
+    parser.add_argument("--select", choices=list(SELECT), help="whose face (default: that of the cache, else largest)")
+    parser.add_argument(
+        "--draw",
+        choices=list(DRAWS),
+        help="how training draws its clips (default: as the published script of the detector)",
+    )
+    parser.add_argument(
+        "--frames",
+        type=int,
+        metavar="N",
+        help="frames of a video that training draws from (default: as the published script)",
+    )
+    parser.add_argument(
+        "--margin",
+        type=float,
+        metavar="M",
+        help=f"widest margin that crops can be cut with (default: that of the cache, else {MARGIN})",
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    parser.add_argument(
+        "--max-bad",
+        default="1%",
+        metavar="SHARE",
+        help="share of the videos that may fail before the command ends, as 0.05 or 5%% (default: 1%%)",
+    )
+    add_row_choice(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    for name in ("videos", "cache"):
+        check_path("DATA" if name == "videos" else f"--{name}", getattr(options, name))
+    max_bad = parse_share("--max-bad", options.max_bad)
+    for name in ("workers", "frames"):
+        if getattr(options, name) is not None and getattr(options, name) < 1:
+            raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
+    settings = parse_settings([text for texts in options.set for text in texts], options.model)
+    with torch.device("meta"):  # nothing is computed with it
+        model = build(options.model, **settings)
+    contract = model.contract
+    plans = {
+        "train": draw_plan(options.draw or usual_draw(model), contract, options.frames),
+        "judge": draw_plan(None, contract),
+    }
+    videos = choose_rows(load_videos(options.videos), options)
+    cache = CropCache.open(options.cache, faces=options.faces, select=options.select, margin=options.margin)
+    cache.check(None, margin=contract.margin)
+    jobs = [CropJob(video, contract, plans["train" if video.split == "train" else "judge"]) for video in videos]
+    written = 0
+    with progress_bar(total=len(jobs), unit="video") as bar:
+
+        def show(prepared: Prepared) -> None:
+            nonlocal written
+            written += prepared.bytes
+            if not prepared.seconds:  # it was there, and says nothing of the rate
+                bar.initial = getattr(bar, "initial", 0) + 1
+            bar.update()
+
+        try:
+            failed = prepare_crops(jobs, cache, workers=options.workers, max_bad=max_bad, progress=show)
+        except TooManyFailedError as error:
+            LOG.error("dfmodels prepare: %s; --max-bad lets more of them fail", error)
+            return 1
+    done = (
+        f"{len(jobs) - len(failed)} of {len(jobs)} videos are prepared in {cache.folder}, {in_bytes(written)} written"
+    )
+    print(f"{done}; {len(failed)} failed: {Path(options.cache) / FAILED} says why" if failed else done)
+    return 1 if failed else 0
+
+
+def usual_draw(model: Detector) -> str:
+    """How the published script of a detector draws its clips."""
+    contract: InputContract = model.contract
+    if contract.num_frames == 1:
+        return "frame"
+    if not smooths(contract):
+        return "segments"
+    return "bench" if model.name == "stil" else "consecutive"
+
+
+def parse_share(name: str, text: str) -> float:
+    """A share from 0 to 1, as 0.05 or 5%; ValueError for anything else."""
+    number, percent = text.removesuffix("%"), text.endswith("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} must be a share such as 0.05 or 5%, got {text!r}")
+    return share
