@@ -99,6 +99,43 @@ def _positive(value: Any) -> bool:
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """Temperature and bias under which fake probabilities agree best with what was fake among videos of known label.
+
+    p = sigmoid((logit of fake - logit of real) / temperature + bias); the order of clips stays as it is.
+
+    Attributes:
+        temperature: above 0; above 1 where the detector is too sure of itself.
+        bias: any finite number; above 0 where it calls too few fake.
+        fitted_on: the videos, in words.
+
+    Raises:
+        ValueError: a temperature or bias other than the ones above.
+
+    Source: arXiv:1706.04599, with the bias of Platt's scaling.
+    """
+
+    temperature: float
+    bias: float = 0.0
+    fitted_on: str = ""
+
+    def __post_init__(self) -> None:
+        check_number("temperature", self.temperature, lambda x: x > 0, "above 0")
+        check_number("bias", self.bias, lambda x: True, "finite")
+        if not isinstance(self.fitted_on, str):
+            raise ValueError(f"fitted_on must be text, got {self.fitted_on!r}")
+
+    def __call__(self, logits: Tensor) -> Tensor:
+        """Logits (B, num_classes) whose softmax is calibrated."""
+        scaled = logits / self.temperature
+        scaled[:, 1] += self.bias
+        return scaled
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
 class Origin:
     """Where the weights of a detector come from, which every verdict names.
 
@@ -107,11 +144,14 @@ class Origin:
         sha256: of that file.
         note: what was written beside them (`dfmodels.save`): data, licence, what they are not for; empty where nothing
             was.
+        calibration: what makes probabilities of their logits where `dfmodels evaluate --calibrate` left it beside the
+            file; verdicts go by it, `Detector.predict` does not.
     """
 
     file: str | None = None
     sha256: str | None = None
     note: str = ""
+    calibration: Calibration | None = None
 
 
 def fake_probability(logits: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from dfmodels import inert
-from dfmodels.detector import Detector, Origin, Published, check_detector
+from dfmodels.detector import Calibration, Detector, Origin, Published, check_detector
 from dfmodels.files import atomic_write, sha256
 
 # published key -> our key, and the index of the published tensor in ours where several are kept in one
@@ -154,7 +154,57 @@ def origin(path: str | Path, meta: Meta | None) -> Origin:
     notes = {} if meta is None else dict(meta.notes)
     note = notes.pop("note", None)
     texts = [] if note is None else [str(note)]
-    return Origin(str(path), sha256(path), "; ".join([*texts, *(f"{key}: {value}" for key, value in notes.items())]))
+    text = "; ".join([*texts, *(f"{key}: {value}" for key, value in notes.items())])
+    digest = sha256(path)
+    return Origin(str(path), digest, text, _calibration(path, digest))
+
+
+def calibration_file(path: str | Path) -> Path:
+    """Where the calibration of the weights in `path` lies: beside them."""
+    return Path(f"{path}.calibration.json")
+
+
+def save_calibration(calibration: Calibration, weights: str | Path) -> Path:
+    """Write a calibration beside the file of the weights that it was fitted to; they go on together.
+
+    Returns:
+        The file written.
+
+    Raises:
+        WeightsError: what lies there is no calibration, and is left as it is.
+        OSError: the weights cannot be read, or the file not be written.
+    """
+    path = calibration_file(weights)
+    if path.exists():
+        _calibration_in(path)
+    with atomic_write(path) as partial:
+        partial.write_text(json.dumps({"weights_sha256": sha256(weights), **calibration.as_dict()}, indent=2) + "\n")
+    return path
+
+
+def _calibration(weights: str | Path, digest: str) -> Calibration | None:
+    path = calibration_file(weights)
+    if not path.exists():
+        return None
+    fitted_to, calibration = _calibration_in(path)
+    if fitted_to != digest:
+        raise WeightsError(
+            f"{path} was fitted to other weights (SHA-256 {fitted_to[:12]}...) than those of {weights} "
+            f"({digest[:12]}...): remove it; `dfmodels evaluate --calibrate` fits another one"
+        )
+    return calibration
+
+
+def _calibration_in(path: Path) -> tuple[str, Calibration]:
+    """SHA-256 of the weights that the file `path` calibrates, and how."""
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return str(content.pop("weights_sha256")), Calibration(**content)
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise WeightsError(
+            f"{path} is not a calibration that `dfmodels evaluate --calibrate` wrote, move it away: "
+            f"{type(error).__name__}: {error}"
+        ) from error
 
 
 def _form(path: Path) -> str:

@@ -7,9 +7,11 @@ import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
+from dfmodels.detector import Origin
 from dfmodels.scoring.result import REASONS, VideoScore
 
 SHOWN_HASH = 12  # digits of a SHA-256 that people are shown
@@ -156,7 +158,7 @@ def as_dict(score: VideoScore) -> dict[str, Any]:
         "probability": score.probability,
         "verdict": score.verdict,
         "detector": score.detector,
-        "weights": {"file": score.weights.file, "sha256": score.weights.sha256, "note": score.weights.note},
+        "weights": asdict(score.weights),
         "version": score.version,
         "faces": score.faces,
         "people": [
@@ -197,6 +199,7 @@ COLUMNS = (
     "weights_file",
     "weights_sha256",
     "weights_note",
+    "weights_calibration",
     "version",
     "faces",
     "people",
@@ -215,7 +218,9 @@ def as_row(score: VideoScore) -> dict[str, Any]:
     """`as_dict` flattened to COLUMNS: counts of people, clips and clips left out, warnings one behind the other."""
     row = as_dict(score)
     weights, left_out = row.pop("weights"), row.pop("left_out")
-    row |= {f"weights_{key}": value for key, value in weights.items()}
+    row |= {f"weights_{key}": value for key, value in weights.items()} | {
+        "weights_calibration": calibrated(score.weights)
+    }
     row |= {f"left_out_{reason}": left_out[reason] for reason in REASONS}
     return row | {"people": len(score.people), "clips": len(score.clips), "warnings": " ".join(score.warnings)}
 
@@ -225,7 +230,19 @@ def about(score: VideoScore) -> str:
     weights = score.weights
     file = "weights trained in this process" if weights.file is None else f"weights {printable(weights.file)}"
     digest = f" (SHA-256 {weights.sha256[:SHOWN_HASH]})" if weights.sha256 else ""
-    return f"by {score.detector}, {file}{digest}; dfmodels {score.version}, faces: {printable(score.faces)}"
+    calibration = f", {calibrated(weights)}" if weights.calibration else ""
+    return (
+        f"by {score.detector}, {file}{digest}{calibration}; dfmodels {score.version}, faces: {printable(score.faces)}"
+    )
+
+
+def calibrated(weights: Origin) -> str:
+    """Whether and how the probabilities are calibrated; empty where they are not."""
+    how = weights.calibration
+    if how is None:
+        return ""
+    on = f", fitted on {printable(how.fitted_on)}" if how.fitted_on else ""
+    return f"calibrated (temperature {how.temperature:.3g}, bias {how.bias:.3g}{on})"
 
 
 def about_weights(score: VideoScore) -> str:

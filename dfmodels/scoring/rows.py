@@ -10,7 +10,7 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,7 +35,7 @@ def describe_run(
     return {
         "detector": model.name,
         "options": model.config,
-        "weights": {"file": model.origin.file, "sha256": model.origin.sha256, "note": model.origin.note},
+        "weights": asdict(model.origin),
         "faces": faces,
         "settings": {
             "clips": "all" if wanted is None else wanted,
@@ -218,6 +218,7 @@ def _decisive(run: Mapping[str, Any]) -> dict[str, Any]:
         "detector": run["detector"],
         **{f"option {name} =": value for name, value in run["options"].items()},
         "weights": run["weights"]["sha256"],
+        "calibration": run["weights"].get("calibration"),  # which rows of earlier versions do not have
         **{f"--{name}": run["settings"][name] for name in ("clips", "average", "select")},
         "--faces": run["faces"],
     }

@@ -98,8 +98,9 @@ def score_video(
 
     Which frames make its clips is what the detector's contract says. The faces are followed through the whole video,
     one track a person; clips that do not show the person judged are left out. A clip that stands still is left out
-    where the detector judges motion, that is where its clips have more than one frame. Threads may share a detector and
-    a face detector.
+    where the detector judges motion, that is where its clips have more than one frame. Probabilities are calibrated
+    where the weights' file has a calibration beside it (`dfmodels.detector.Calibration`). Threads may share a detector
+    and a face detector.
 
     Args:
         model: a trained detector, on the device that shall compute; also one inside the wrappers that `dfmodels.save`
@@ -253,6 +254,8 @@ class _Judge:
     def judge(self, batch: list[Clip]) -> None:
         frames = torch.from_numpy(np.stack([clip.frames for clip in batch])).to(self.model.device)
         logits = self.model.predict_logits(self.model.contract.normalize(frames)).cpu().double()
+        if self.score.weights.calibration is not None:
+            logits = self.score.weights.calibration(logits)
         for clip, row, probability in zip(batch, logits, fake_probability(logits).tolist(), strict=True):
             score = ClipScore(clip.start, clip.end, probability, clip.track, clip.indices, clip.times)
             self.judged.append((score, row))

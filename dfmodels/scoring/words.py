@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from dfmodels.scoring.formats import SHOWN_HASH, printable
+from dfmodels.scoring.formats import calibrated as calibrated
 from dfmodels.scoring.formats import counted as counted
 from dfmodels.scoring.formats import left_out as left_out
 from dfmodels.scoring.formats import probability_text as probability_text
@@ -19,8 +20,9 @@ def meaning(score: VideoScore) -> str:
     if weights.file is not None:
         file = f"the weights {printable(Path(weights.file).name)}"
     digest = f" (SHA-256 {weights.sha256[:SHOWN_HASH]}...)" if weights.sha256 else ""
+    how = f", {calibrated(weights)}," if weights.calibration else ""
     return (
-        f"The detector {score.detector} of dfmodels {score.version} with {file}{digest} gives this video "
+        f"The detector {score.detector} of dfmodels {score.version} with {file}{digest}{how} gives this video "
         f"{probability_text(score.probability)} on a scale from 0 (real) to 1 (fake), {basis(score)}; "
         "from 0.5 on it calls a video fake."
     )
@@ -107,7 +109,8 @@ def made_by(score: VideoScore) -> str:
     weights = score.weights
     file = "trained in the same process" if weights.file is None else Path(weights.file).name
     digest = f" (SHA-256 {weights.sha256[:SHOWN_HASH]}...)" if weights.sha256 else ""
-    return f"Detector {score.detector}, weights {file}{digest}, dfmodels {score.version}"
+    how = f", {calibrated(weights)}" if weights.calibration else ""
+    return f"Detector {score.detector}, weights {file}{digest}{how}, dfmodels {score.version}"
 
 
 def moments_text(score: VideoScore) -> str:

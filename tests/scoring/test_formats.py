@@ -45,6 +45,7 @@ def test_json_has_these_keys_and_no_others():
         "file": "runs/ddl.safetensors",
         "sha256": "0123456789abcdef" * 4,
         "note": "for trying the tool",
+        "calibration": None,
     }
     assert row["people"][1] == {"track": 2, "probability": None, "share": 0.5, "first": 0.04, "last": 0.6, "clips": 0}
     assert row["clips"][1] == {"start": 1.0, "end": 1.28, "probability": 0.8, "track": 1}
