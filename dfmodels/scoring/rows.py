@@ -60,6 +60,7 @@ class Results:
         path: a .csv or .jsonl file.
         run: what makes the rows, as `describe_run` gives it; further facts are kept beside the file too.
         resume: whether rows that are there already are kept; they must come from the same `run`.
+        replace: whether rows that are there already are dropped, as far as this class wrote them.
 
     Raises:
         ValueError: another suffix; by `with`, a file that holds something and is not to be resumed, that another run
@@ -67,11 +68,13 @@ class Results:
         OSError: the file cannot be written.
     """
 
-    def __init__(self, path: str | Path, run: Mapping[str, Any], *, resume: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, run: Mapping[str, Any], *, resume: bool = False, replace: bool = False
+    ) -> None:
         self.path = Path(path)
         self.form = results_form(self.path)
         self.run = json.loads(json.dumps({**run, "folder": os.getcwd()}, default=str))
-        self.resume = resume
+        self.resume, self.replace = resume, replace
         self.beside = Path(f"{self.path}.run.json")
         self.folder = self.run["folder"]  # from which paths in the file lead
         self.verdicts: dict[bytes, str] = {}
@@ -117,6 +120,9 @@ class Results:
 
     def _open(self) -> None:
         held = os.fstat(self.file.fileno()).st_size
+        if held and self.replace and self.beside.exists():
+            self.file.truncate(0)
+            held = 0
         if held and not self.resume:
             raise ValueError(
                 f"{self.path} holds rows already: --resume goes on with them, or give another file, or remove it"
