@@ -1,5 +1,6 @@
 """The page of an evaluation: metrics.json and the table of scores as curves, tables and pictures."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
@@ -12,9 +13,11 @@ from sklearn.metrics import precision_recall_curve, roc_curve
 
 from dfmodels.evaluation.table import Scores
 from dfmodels.files import atomic_write
+from dfmodels.options import is_number
 from dfmodels.scoring import page
 from dfmodels.scoring.formats import counted
 
+LOG = logging.getLogger(__name__)
 ENVIRONMENT = page.ENVIRONMENT.overlay(
     loader=ChoiceLoader([PackageLoader("dfmodels.evaluation"), PackageLoader("dfmodels.scoring")])
 )
@@ -110,7 +113,7 @@ def render(
         wrong=[_wrong(videos, row, threshold, picture or middle_frame) for row in wrong[:MOST_WRONG].tolist()],
         n_wrong=len(wrong),
         threshold=threshold,
-        bench=metrics.get("as_deepfakebench") or {},
+        bench={name: value for name, value in (metrics.get("as_deepfakebench") or {}).items() if is_number(value)},
         failed=metrics["failed"][:MOST_FAILED],
         n_failed=len(metrics["failed"]),
         about=list(_flat(about)),
@@ -321,14 +324,15 @@ def _wrong(videos: Scores, row: int, threshold: float, picture: Picture) -> dict
 
 def middle_frame(path: Path) -> "NDArray[np.uint8] | None":
     """The frame in the middle of a film or folder of images, (H, W, 3) uint8 RGB; None where it cannot be had."""
-    if not path.exists():
+    if not (path.is_file() or path.is_dir()):  # a pipe would keep whoever reads it waiting
         return None
-    from dfmodels.video import VideoError, iter_frames, video_info
+    from dfmodels.video import iter_frames, video_info
 
     try:
         middle = video_info(path).num_frames // 2
         return next((frame.image for frame in iter_frames(path, [middle])), None)
-    except (VideoError, OSError, ValueError):
+    except Exception:  # a picture less is no reason to give no report
+        LOG.debug("no picture of %s", path, exc_info=True)
         return None
 
 

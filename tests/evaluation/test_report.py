@@ -1,5 +1,6 @@
 """The page of an evaluation: it stands alone, shows any name and runs none, and says what the numbers say."""
 
+import os
 import re
 import time
 from itertools import pairwise
@@ -126,11 +127,13 @@ def test_pictures_are_those_of_the_films(tmp_path):
     assert middle_frame(tmp_path / "broken.mp4") is None
     assert middle_frame(tmp_path / "nowhere.mp4") is None
     assert middle_frame(tmp_path) is None
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert middle_frame(tmp_path / "pipe.mp4") is None
     scores = Scores.of([str(film), str(tmp_path / "broken.mp4"), "elsewhere.mp4"], [0, 0, 1], [0.9, 0.8, 0.2])
     metrics = judge(scores, resamples=0)
     page = Page(render(metrics, scores))
     assert len(page.all("img")) == 1
-    assert page.text.count("the film is not here") == 2
+    assert page.text.count("no picture: the film is not here") == 2
 
 
 def test_calibration_is_shown_before_and_after():
