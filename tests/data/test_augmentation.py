@@ -1,5 +1,6 @@
-"""LSDA's image augmentation: every formula against NumPy, the draws, and what a group shares."""
+"""Image augmentation: every formula against NumPy or OpenCV, the draws, and what a group or clip shares."""
 
+import colorsys
 import subprocess
 import sys
 
@@ -10,7 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torchvision.transforms import v2
 
-from dfmodels.data.augmentation import BrightnessContrast, Downscale, GroupAugmentation, Sharpen
+from dfmodels.data.augmentation import (
+    BenchAugmentation,
+    BrightnessContrast,
+    Downscale,
+    GaussianBlur,
+    GroupAugmentation,
+    HueSaturation,
+    PCAColour,
+    Rotate,
+    Sharpen,
+    frame_augmentation,
+    stil_bench_augmentation,
+)
 
 cv2 = pytest.importorskip("cv2")
 
@@ -94,12 +107,65 @@ def test_sharpen_reflects_without_repeating_the_edge():
     assert Sharpen().transform(image, {"a": 0.2, "l": 1.0})[0, 0, 0] == 200 - 0.2 * 4 * 50
 
 
+@given(size=sizes, angle=st.floats(-10, 10))
+def test_rotation(size, angle):
+    height, width = size
+    image = smooth(height, width)
+    matrix = cv2.getRotationMatrix2D(((width - 1) / 2, (height - 1) / 2), angle, 1.0)
+    pixels = image.permute(1, 2, 0).numpy()
+    want = cv2.warpAffine(pixels, matrix, (width, height), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    got = Rotate().transform(image, {"angle": angle}).permute(1, 2, 0).numpy()
+    # OpenCV rounds places to 1/32 of a pixel, which steps of at most 255 / 3 levels multiply
+    assert np.abs(got.astype(int) - want).max() <= 1 + 255 / (min(size) - 1) / 16
+
+
+def test_rotation_by_a_right_angle_is_exact():
+    image = images(2, 3, 9, 9)
+    assert torch.equal(Rotate().transform(image, {"angle": 90.0}), image.rot90(1, (-2, -1)))
+
+
+@given(size=sizes, seed=seeds, kernel=st.sampled_from(GaussianBlur.KERNELS))
+def test_blur(size, seed, kernel):
+    image = images(3, *size, seed=seed)
+    want = cv2.GaussianBlur(image.permute(1, 2, 0).numpy(), (len(kernel), len(kernel)), 0)
+    got = GaussianBlur().transform(image, {"kernel": kernel}).permute(1, 2, 0).numpy()
+    assert np.abs(got.astype(int) - want).max() <= 1  # OpenCV's fixed point rounds halves up
+
+
+@given(size=sizes, seed=seeds, a=st.tuples(*[st.floats(-0.3, 0.3)] * 3))
+def test_pca_colour(size, seed, a):
+    clip = images(2, 3, *size, seed=seed)
+    colours = clip.numpy().transpose(1, 0, 2, 3).reshape(3, -1) / 255
+    values, vectors = np.linalg.eigh(np.cov(colours, bias=True))
+    vectors = vectors * np.sign(vectors[np.abs(vectors).argmax(0), range(3)])
+    shift = 255 * (vectors * values * a).sum(1)
+    value = np.clip(clip.numpy() + shift[:, None, None], 0, 255)
+    got = PCAColour().transform(clip, {"a": list(a)}).numpy()
+    assert ((value - got > -1e-6) & (value - got < 1 + 1e-6)).all()
+
+
+@given(seed=seeds, hue=st.floats(-40, 40), saturation=st.floats(-30, 30), value=st.floats(-20, 20))
+def test_hue_and_saturation(seed, hue, saturation, value):
+    image = images(3, 5, 6, seed=seed)
+    got = HueSaturation().transform(image, {"hue": hue, "saturation": saturation, "value": value}).numpy()
+    for before, after in zip(image.numpy().reshape(3, -1).T, got.reshape(3, -1).T, strict=True):
+        h, s, v = colorsys.rgb_to_hsv(*(before / 255))
+        if s > 0:
+            s = min(max(s + saturation / 255, 0), 1)
+        want = colorsys.hsv_to_rgb((h + hue / 360) % 1, s, min(max(v + value / 255, 0), 1))
+        assert np.abs(after - 255 * np.array(want)).max() <= HALF
+
+
 def test_ranges_of_the_draws():
     steps = [
         (BrightnessContrast(), "a", 0.9, 1.1),
         (BrightnessContrast(), "b", -0.1, 0.1),
         (Sharpen(), "a", 0.2, 0.5),
         (Sharpen(), "l", 0.5, 1.0),
+        (Rotate(), "angle", -10, 10),
+        (HueSaturation(), "hue", -40, 40),
+        (HueSaturation(), "saturation", -30, 30),
+        (HueSaturation(), "value", -20, 20),
     ]
     for step, name, low, high in steps:
         drawn = np.asarray([step.make_params([])[name] for _ in range(400)])
@@ -234,3 +300,55 @@ def test_data_sets_import_neither_torchvision_nor_opencv():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("augmentation", "names"),
+    [
+        (frame_augmentation, ["RandomHorizontalFlip", "Rotate", "GaussianBlur", "RandomChoice", "JPEG"]),
+        (lambda: frame_augmentation(0), ["RandomHorizontalFlip", "GaussianBlur", "RandomChoice", "JPEG"]),
+        (stil_bench_augmentation, ["RandomHorizontalFlip", "Rotate", "GaussianBlur", "RandomChoice", "JPEG"]),
+    ],
+)
+def test_steps_of_the_bench(augmentation, names):
+    steps = [apply.transforms[0] for apply in augmentation().steps.transforms]
+    assert [type(step).__name__ for step in steps] == names
+    assert [apply.p for apply in augmentation().steps.transforms] == [0.5] * len(names)
+    assert tuple(steps[-1].quality) == (40, 100)
+    colours = [type(colour) for colour in steps[-2].transforms]
+    several = augmentation is stil_bench_augmentation
+    assert colours == ([BrightnessContrast, PCAColour, HueSaturation] if several else [BrightnessContrast])
+
+
+@pytest.mark.parametrize("augmentation", [frame_augmentation, stil_bench_augmentation])
+def test_frames_of_a_clip_share_the_draws_of_the_bench(augmentation):
+    image = images(3, 24, 20)
+    seen = set()
+    for seed in range(12):
+        torch.manual_seed(seed)
+        out = augmentation()(image.expand(4, 3, 24, 20))
+        assert out.shape == (4, 3, 24, 20)
+        assert out.dtype == torch.uint8
+        assert torch.equal(out, out[:1].expand_as(out))
+        torch.manual_seed(seed)
+        assert torch.equal(augmentation()(image), out[0])
+        seen.add(tuple(out[0].flatten().tolist()))
+    assert len(seen) > 8
+
+
+def test_sides_of_the_blur_are_equally_likely():
+    sides = [len(GaussianBlur().make_params([])["kernel"]) for _ in range(600)]
+    assert all(150 < sides.count(side) < 250 for side in (3, 5, 7))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"probability": 2}, r"probability must be a number in \[0, 1\], got 2"),
+        ({"rotation": -1}, "rotation must be a number from 0 to 180, got -1"),
+        ({"colours": ()}, r"colours must be at least one transform, got \(\)"),
+    ],
+)
+def test_wrong_options_of_the_bench(options, message):
+    with pytest.raises(ValueError, match=message):
+        BenchAugmentation(**options)
