@@ -90,13 +90,7 @@ def save(model: nn.Module, path: str | Path, **notes: Any) -> None:
             "for a file that torch.load reads: torch.save(model.state_dict(), path)"
         )
     detector = unwrap(model)
-    if detector.optimized:
-        raise ValueError("an optimized detector cannot be saved; save the model it was made from")
-    if not detector.trained:
-        raise ValueError(
-            f"this {detector.name} detector has random weights; saved, they would be taken for a detector. "
-            "Train or load it first (after a training loop of your own set model.trained = True)"
-        )
+    check_savable(detector)
     try:
         meta = json.dumps(
             Meta(detector.name, detector.config, detector.contract.as_dict(), __version__, notes).__dict__
@@ -113,6 +107,17 @@ def save(model: nn.Module, path: str | Path, **notes: Any) -> None:
             save_file(tensors, partial, metadata={_META: meta})
         except SafetensorError as error:
             raise OSError(f"{path} cannot be written: {error}") from error
+
+
+def check_savable(detector: Detector) -> None:
+    """Raise ValueError when a detector is an optimized copy or has no trained weights."""
+    if detector.optimized:
+        raise ValueError("an optimized detector cannot be saved; save the model it was made from")
+    if not detector.trained:
+        raise ValueError(
+            f"this {detector.name} detector has random weights; saved, they would be taken for a detector. "
+            "Train or load it first (after a training loop of your own set model.trained = True)"
+        )
 
 
 def unwrap(model: nn.Module) -> Detector:
@@ -205,6 +210,14 @@ def _calibration_in(path: Path) -> tuple[str, Calibration]:
             f"{path} is not a calibration that `dfmodels evaluate --calibrate` wrote, move it away: "
             f"{type(error).__name__}: {error}"
         ) from error
+
+
+def notes_of(origin: Origin) -> dict[str, Any]:
+    """The notes beside the weights that `origin` tells of: those of its file, or as one where it is gone or another."""
+    if origin.file is not None and Path(origin.file).is_file() and sha256(origin.file) == origin.sha256:
+        meta = read(origin.file)[1]
+        return {} if meta is None else dict(meta.notes)
+    return {"note": origin.note} if origin.note else {}
 
 
 def _form(path: Path) -> str:
@@ -410,9 +423,13 @@ def _refuse_backbone(
     model: Published, state: Mapping[str, Tensor], found: Mapping[str, str], source: str | Path
 ) -> None:
     """Raise WeightsError for a file of the backbone alone; `found` are its names in the layout of the detector."""
-    backbone = model.backbone_layout()
-    own_parts = {key for key in model.published_layout().keys() - backbone.keys() if not model.backbone_leaves_out(key)}
-    if not backbone or own_parts & found.keys():
+    backbone, ours = model.backbone_layout(), model.state_dict()
+    shared = {name for name, _ in backbone.values()}
+    own_parts = {key: part for key, part in ours.items() if key not in shared}
+    own_parts |= {key: ours[name][i] for key, (name, i) in model.published_layout().items() if name not in shared}
+    # the classifier of a backbone may have the name of the detector's, but tells other classes apart
+    fits = (_core(state[found[key]].shape) == _core(part.shape) for key, part in own_parts.items() if key in found)
+    if not backbone or any(fits):
         return
     if {key for key in backbone if not key.endswith(_COUNTER)} <= _named(state, backbone, source).keys():
         raise WeightsError(

@@ -32,6 +32,12 @@ VARIANTS = {
         {"capture_blocks": [True, False, True], "aggregation_blocks": [False, True, False]},
         {"widths": (16,), "num_convs": (1,), "strides": (1,), "exit_channels": (16,)},
     ],
+    "frame": [
+        {},
+        {"encoder": "bench_efficientnetb4", "size": 64},
+        {"encoder": "bench_efficientnetb4", "size": 64, "drop_path": 0.9},
+        {"encoder": "bench_xception", "size": 64},
+    ],
     "lsda": [
         {},
         {"encoder": "xception", "width": 512, "size": 64},

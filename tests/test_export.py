@@ -19,6 +19,7 @@ VARIANTS = {
         {"num_keep": 5, "min_variance": 1e-6},
         {"capture_blocks": False, "aggregation_blocks": [True, False, True]},
     ],
+    "frame": [{}, {"encoder": "bench_efficientnetb4"}, {"encoder": "bench_xception"}],
     "lsda": [
         {},
         {"encoder": "xception", "width": 512},
@@ -36,6 +37,7 @@ VARIANTS = {
 # tracing takes a time that grows with the depth
 SHALLOW = {
     "ddl": {"widths": [16], "num_convs": [1], "strides": [2]},
+    "frame": {},
     "lsda": {},
     "stil": {"layers": [1], "planes": [32]},
 }

@@ -24,8 +24,8 @@ FEATURES = 1792
 PADDINGS = ("fixed", "same")
 
 
-def create_timm(name: str, **options: Any) -> nn.Module:
-    """A network of timm with random weights, which is imported here; ImportError that says what to do without it."""
+def import_timm(name: str) -> Any:
+    """timm, for its network `name`; ImportError that says what to do without it."""
     try:
         import timm
     except (ImportError, RuntimeError) as error:  # a torchvision for another torch raises the latter
@@ -33,31 +33,58 @@ def create_timm(name: str, **options: Any) -> nn.Module:
             f"{name} comes from timm, which cannot be imported: {error}; it needs a torchvision that was built for "
             f"torch {torch.__version__}: pip install --upgrade torch torchvision timm"
         ) from error
-    network: nn.Module = timm.create_model(name, **options)
+    return timm
+
+
+def create_timm(name: str, **options: Any) -> nn.Module:
+    """A network of timm with random weights; nothing is fetched."""
+    network: nn.Module = import_timm(name).create_model(name, **options)
     return network
+
+
+@torch.no_grad()
+def fold_norms(network: nn.Module) -> None:
+    """Put every batch norm into the convolution that stands before it among the children of a module."""
+    from timm.layers import BatchNormAct2d, Conv2dSame
+    from timm.models.xception import SeparableConv2d
+
+    for parent in list(network.modules()):
+        for (_, before), (name, norm) in pairwise(list(parent.named_children())):
+            conv: Any = before.pointwise if type(before) is SeparableConv2d else before
+            if type(conv) not in (nn.Conv2d, Conv2dSame, PaddedConv2d):
+                continue
+            if not isinstance(norm, nn.BatchNorm2d) or type(norm) not in (nn.BatchNorm2d, BatchNormAct2d):
+                continue
+            if conv.out_channels != norm.num_features:
+                continue
+            if foldable(before, norm) and foldable(conv, norm):
+                conv.weight, conv.bias = folded(conv, norm)
+                setattr(parent, name, norm.act if type(norm) is BatchNormAct2d else nn.Identity())
 
 
 class EfficientNetB4(Optimizable):
     """Images to feature maps: EfficientNet-B4 without its pool and classifier, then a 1x1 convolution.
 
     Args:
-        width: channels C of the maps.
-        padding: "fixed", zero padding frozen for 380 x 380 as `efficientnet_pytorch` has it, or "same", TensorFlow's
-            padding for the size at hand (timm's `tf_efficientnet_b4`).
+        width: channels C of the maps; None leaves the 1x1 convolution out and gives the 1792 channels before it.
+        padding: "fixed", zero padding frozen for 380 x 380 as `efficientnet_pytorch` has it; "bench", the same but for
+            the stem, which has none (DeepfakeBench's frame classifier); or "same", TensorFlow's padding for the size at
+            hand (timm's `tf_efficientnet_b4`).
         drop_path: rate of stochastic depth behind the last block; that of block i of 32 is `drop_path` * i / 32.
 
     Source: arXiv:1905.11946; agrees with `efficientnet_pytorch` 0.7.1.
     """
 
-    def __init__(self, width: int = 512, *, padding: str = "fixed", drop_path: float = 0.2):
+    def __init__(self, width: int | None = 512, *, padding: str = "fixed", drop_path: float = 0.2):
         super().__init__()
         # one builds plain convolutions, the other such as pad for the size at hand; otherwise they are the same
-        name = "efficientnet_b4" if padding == "fixed" else "tf_efficientnet_b4"
+        name = "tf_efficientnet_b4" if padding == "same" else "efficientnet_b4"
         self.model: Any = create_timm(name, num_classes=0, drop_path_rate=drop_path, bn_eps=1e-3, bn_momentum=0.01)
-        if padding == "fixed":
-            for path, sides in FIXED_PADDING.items():
+        if padding != "same":
+            paddings = FIXED_PADDING | ({"conv_stem": (0, 0)} if padding == "bench" else {})
+            for path, sides in paddings.items():
                 self.model.set_submodule(path, PaddedConv2d.like(self.model.get_submodule(path), sides))
-        self.conv = nn.Conv2d(FEATURES, width, 1)
+        self.conv = nn.Identity() if width is None else nn.Conv2d(FEATURES, width, 1)
 
     def forward(self, images: Tensor) -> Tensor:
         """(B, 3, H, W) -> (B, C, h, w), channels-last; h = H / 32 for multiples of 32."""
@@ -67,19 +94,10 @@ class EfficientNetB4(Optimizable):
         """(B, 3, H, W) -> (B, 1792, h, w), what the 1x1 convolution sees."""
         return self.model.forward_features(images.contiguous(memory_format=torch.channels_last))
 
-    @torch.no_grad()
     def optimize_(self) -> None:
         """Put every norm into the convolution before it."""
-        from timm.layers import BatchNormAct2d, Conv2dSame
-
         super().optimize_()
-        for parent in list(self.model.modules()):
-            for (_, conv), (name, norm) in pairwise(list(parent.named_children())):
-                if type(conv) not in (nn.Conv2d, Conv2dSame, PaddedConv2d) or type(norm) is not BatchNormAct2d:
-                    continue
-                if foldable(conv, norm):
-                    conv.weight, conv.bias = folded(conv, norm)
-                    setattr(parent, name, norm.act)
+        fold_norms(self.model)
 
     def published_layout(self) -> Layout:
         """Keys of the released encoder -> ours; its classifier `model._fc` never runs and has no counterpart."""
@@ -113,6 +131,8 @@ class PaddedConv2d(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         before, behind = self.sides
+        if before == behind == 0:
+            return super().forward(x)
         return super().forward(F.pad(x, (before, behind, before, behind)))
 
 

@@ -14,7 +14,7 @@ from dfmodels._moved import moved
 from dfmodels.backbones.efficientnet import PACKAGE_LAYOUT, PADDINGS, EfficientNetB4
 from dfmodels.backbones.xception import Xception
 from dfmodels.detector import Detector, InputContract, evaluating
-from dfmodels.layers.clips import fold
+from dfmodels.layers.clips import fold, mean_logits
 from dfmodels.layers.convolution import ConvNorm
 from dfmodels.options import check_choice, check_count, check_number, check_option, listed, sides
 from dfmodels.registry import register
@@ -57,21 +57,6 @@ def encoder_layout(encoder: nn.Module) -> Layout:
     if isinstance(encoder, EfficientNetB4):
         return encoder.published_layout()
     return {key: (key, ()) for key in encoder.state_dict()}
-
-
-def mean_logits(logits: Tensor) -> Tensor:
-    """Logits (B, K) whose softmax is the mean of the softmax of logits (B, T, K).
-
-    out[b, k] = log(mean_t softmax(logits[b, t])[k]) + mean_t logsumexp_k(logits[b, t])
-
-    The last term is the same for all classes. With it the logits of frames that are alike are those of each.
-    """
-    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
-    level = wide.logsumexp(2, keepdim=True)
-    logs = wide - level
-    peak = logs.detach().amax(1, keepdim=True)  # a frame may be surer of itself than exp can say
-    mean = (logs - peak).exp().mean(1).log() + peak[:, 0] + level.mean(1)
-    return mean.to(logits.dtype)
 
 
 class LSDA(Detector):

@@ -1,4 +1,4 @@
-"""Clips in 2-D layers: folding, frames a few at a time, and 1x1 convolutions as one product over positions."""
+"""Clips in 2-D layers: folding, a few frames at a time, verdicts of frames, 1x1 convolutions as one product."""
 
 from collections.abc import Callable
 from typing import Any
@@ -24,6 +24,21 @@ def fold(x: Tensor) -> Tensor:
 def unfold(x: Tensor, num_frames: int) -> Tensor:
     """(B*T, C, H, W) -> (B, T, C, H, W) with T = num_frames, the same memory."""
     return x.unflatten(0, (x.shape[0] // num_frames, num_frames))
+
+
+def mean_logits(logits: Tensor) -> Tensor:
+    """Logits (B, K) whose softmax is the mean of the softmax of logits (B, T, K).
+
+    out[b, k] = log(mean_t softmax(logits[b, t])[k]) + mean_t logsumexp_k(logits[b, t])
+
+    The last term is the same for all classes. With it the logits of frames that are alike are those of each.
+    """
+    wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
+    level = wide.logsumexp(2, keepdim=True)
+    logs = wide - level
+    peak = logs.detach().amax(1, keepdim=True)  # a frame may be surer of itself than exp can say
+    mean = (logs - peak).exp().mean(1).log() + peak[:, 0] + level.mean(1)
+    return mean.to(logits.dtype)
 
 
 FRAMES_IN_CACHE = 9 << 20  # bytes of the widest intermediate result that one round of `by_frames` may have

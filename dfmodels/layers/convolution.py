@@ -74,7 +74,7 @@ class ConvNorm(Optimizable):
             self.conv, self.norm = fused, None
 
 
-def foldable(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> bool:
+def foldable(conv: nn.Module, norm: nn.BatchNorm2d) -> bool:
     """Whether nothing but the two layers themselves sees what passes between them."""
     hooks = (conv._forward_hooks, conv._forward_pre_hooks, norm._forward_hooks, norm._forward_pre_hooks)
     return norm.running_mean is not None and not any(hooks)

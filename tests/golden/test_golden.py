@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.golden import run_ddl, run_lsda, run_stil
+from tests.golden import run_ddl, run_frame, run_lsda, run_stil
 from tests.golden.cases import Case, load_cases
 from tests.strategies import DEVICES
 
 SLOW = ("lsda_train_full",)
 # the longest matching beginning of a case's name decides
-RUNNERS = {**run_ddl.RUNNERS, **run_lsda.RUNNERS, **run_stil.RUNNERS}
+RUNNERS = {**run_ddl.RUNNERS, **run_frame.RUNNERS, **run_lsda.RUNNERS, **run_stil.RUNNERS}
 
 
 def runner_of(case: Case):

@@ -25,6 +25,7 @@ SMALL = {
         "fusion_channels": 32,
         "size": 48,
     },
+    "frame": {"encoder": "test_efficientnet", "size": 48},
     "lsda": {"encoder": "plain", "channels": (8, 16, 24), "width": 32, "size": 48},
     "stil": {"layers": (1, 1), "planes": (32, 32), "stem_channels": (8, 16), "reduction": 4, "size": 48},
 }

@@ -14,6 +14,7 @@ import dfmodels
 from dfmodels import weights
 from dfmodels.backbones.efficientnet import PACKAGE_LAYOUT, EfficientNetB4
 from dfmodels.detectors import lsda
+from dfmodels.layers.clips import mean_logits
 from dfmodels.training import LSDADistillation
 from dfmodels.training.objectives.lsda import DistillationOptions
 from tests.models.test_detectors import SMALL, small
@@ -42,15 +43,15 @@ def test_a_clip_has_the_mean_probability_of_its_frames():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_mean_logits_of_frames_that_are_alike_or_very_sure(dtype):
     frame = torch.tensor([[3.0, -2.0], [1e4, -1e4], [-300.0, 500.0]], dtype=dtype)
-    torch.testing.assert_close(lsda.mean_logits(frame[:, None].expand(-1, 7, -1)), frame)
-    torch.testing.assert_close(lsda.mean_logits(frame[:, None]), frame)
+    torch.testing.assert_close(mean_logits(frame[:, None].expand(-1, 7, -1)), frame)
+    torch.testing.assert_close(mean_logits(frame[:, None]), frame)
     unlike = torch.stack([frame, -frame], 1).requires_grad_()
-    out = lsda.mean_logits(unlike)
+    out = mean_logits(unlike)
     torch.testing.assert_close(out.softmax(1), torch.full_like(frame, 0.5))
     out.square().sum().backward()
     assert unlike.grad.isfinite().all()
     small = torch.randn(2, 3, 2, dtype=torch.float64, requires_grad=True)
-    assert torch.autograd.gradcheck(lsda.mean_logits, small)
+    assert torch.autograd.gradcheck(mean_logits, small)
 
 
 def test_clips_without_frames():

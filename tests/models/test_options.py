@@ -19,6 +19,7 @@ NUMBERS, FLAGS, COUNTS = (0, -1, 1.5), (True,), (8,)
 FITTING = {
     "ddl": {"gamma": NUMBERS, "min_variance": (0, 1.5), "num_keep": (None,), "capture_blocks": FLAGS,
             "aggregation_blocks": FLAGS},
+    "frame": {"drop_path": (0,)},
     "lsda": {"drop_path": (0,)},
     "stil": {"halves": (None,), **dict.fromkeys(("sim", "sim_exit", "tim", "shift", "clamp_pool"), FLAGS)},
     "contract": {"margin": (1.5,)},

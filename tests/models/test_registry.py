@@ -248,7 +248,7 @@ def test_detectors_of_other_packages(tmp_path):
     )
     done = run(tmp_path, "-c", code)
     assert done.returncode == 0, done.stderr
-    assert done.stdout == "{'width': 5}\n['ddl', 'elsewhere', 'lsda', 'stil'] True\n"
+    assert done.stdout == "{'width': 5}\n['ddl', 'elsewhere', 'frame', 'lsda', 'stil'] True\n"
     for name, reason in (
         ("broken", "broken_detectors:Klass cannot be loaded, ModuleNotFoundError: No module named 'nowhere"),
         ("taken", "taken_detectors cannot be loaded, ValueError: a detector named 'ddl' is registered already"),
