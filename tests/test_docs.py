@@ -54,7 +54,12 @@ def shown(language):
 # ---------------------------------------------------------------------- files the pages name
 
 
+def frame_files():
+    torch.save(published(dfmodels.build("frame")), "effnb4_best.pth")
+
+
 def readme_files():
+    frame_files()
     torch.save(dfmodels.build("ddl").state_dict(), "checkpoint.pth")
     torch.save({"state_dict": published(dfmodels.build("stil"), "module.base_model.")}, "checkpoint.tar")
     detector = small("ddl")
@@ -62,7 +67,7 @@ def readme_files():
     dfmodels.save(detector, "detector.safetensors")
     for name in ("video.mp4", "phone.mov"):
         write_video(Path(name), 8, noise)
-    Path("films", "frames").mkdir(parents=True)
+    Path("films", "frames").mkdir(parents=True, exist_ok=True)
     for i in range(8):
         write_image(Path("films", "frames", f"{i}.png"), noise(i))
 
@@ -97,6 +102,7 @@ FILES = {
     "README.md": readme_files,
     "docs/data.md": data_files,
     "docs/scoring.md": readme_files,
+    "docs/frame.md": frame_files,
     "docs/stil.md": stil_files,
     "docs/lsda.md": lsda_files,
     "docs/training-data.md": faces,
