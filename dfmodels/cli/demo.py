@@ -19,7 +19,6 @@ import dfmodels
 from dfmodels.cli.loading import check_path
 from dfmodels.detector import Detector, InputContract
 from dfmodels.files import writable_folder
-from dfmodels.optional import require
 from dfmodels.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -88,6 +87,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from dfmodels.scoring.batch import score_videos
     from dfmodels.scoring.formats import Table, written
+    from dfmodels.video.encode import write_video
 
     if not 0 <= options.seed < 2**63:  # what a generator of torch takes
         raise ValueError(f"--seed must be at least 0 and below 2^63, got {options.seed}")
@@ -106,7 +106,7 @@ def run(options: argparse.Namespace) -> int:
     videos = []
     for name, frames in outcome.videos.items():
         videos.append(out / f"{name}.mp4")
-        write_video(videos[-1], frames)
+        write_video(videos[-1], frames, fps=FPS, crf=18)
 
     LOG.info("4/4 scoring both videos, as `dfmodels score` does")
     model = dfmodels.load(weights)
@@ -120,18 +120,6 @@ def run(options: argparse.Namespace) -> int:
     print(f"again    {shlex.join(map(str, score))}")
     print(f"took     {time.perf_counter() - begun:.0f} s")
     return 1 if any(result.error for result in scores) else 0
-
-
-def write_video(path: Path, frames: NDArray[np.uint8]) -> None:
-    """Encode frames (T, H, W, 3), uint8 RGB, as an MP4."""
-    av = require("av", "encoding videos")
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=FPS, options={"crf": "18"})
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for image in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
-        container.mux(stream.encode())
 
 
 # ---------------------------------------------------------------------- detectors of clips

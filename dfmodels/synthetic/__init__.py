@@ -1,5 +1,6 @@
-"""Rendered people: labelled clips of talking heads, and a miniature of FaceForensics++."""
+"""Rendered people: labelled clips of talking heads, a miniature of FaceForensics++, and a proving ground."""
 
+from dfmodels.synthetic.benchmark import write_benchmark
 from dfmodels.synthetic.miniature import render_group, write_miniature
 from dfmodels.synthetic.talking_heads import DEFAULT_CONFIG, TalkingHeadConfig, TalkingHeads, render_clip
 
@@ -9,5 +10,6 @@ __all__ = [
     "TalkingHeads",
     "render_clip",
     "render_group",
+    "write_benchmark",
     "write_miniature",
 ]

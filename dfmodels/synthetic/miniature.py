@@ -24,7 +24,7 @@ from dfmodels.data.index import REAL, SPLITS
 from dfmodels.data.layouts import COMPRESSION, DATASET, FRAMES, LABELS, video_folder
 from dfmodels.synthetic._canvas import Array, f32, load_cv2, oval
 from dfmodels.synthetic._portrait import MOUTH_Y
-from dfmodels.synthetic.talking_heads import DEFAULT_CONFIG, Motion, Scene
+from dfmodels.synthetic.talking_heads import DEFAULT_CONFIG, Alteration, Motion, Scene
 
 DEEPFAKEBENCH_FILE = f"{DATASET}.json"
 
@@ -32,7 +32,6 @@ DEEPFAKEBENCH_FILE = f"{DATASET}.json"
 _CONFIG = replace(
     DEFAULT_CONFIG, fps=2.0, shift=0.0, stretch=0.0, roll=0.0, colour=0.0, texture=0.0, softness=0.0, mask=0.0
 )
-Alteration = Callable[[Array, Motion, int], None]  # as `Scene.render` takes it
 _MINIATURE = 110  # stream of random numbers, beside those of the talking heads
 
 
@@ -121,9 +120,9 @@ def render_group(
     draws = [np.random.default_rng([_MINIATURE, seed, person]) for person in (target, source)]
     own, other = (Scene(int(rng.integers(2**62)), int(rng.integers(2**62)), size, config) for rng in draws)
     motion, guide = own.motion(frames), other.motion(frames)
-    expression = ("blink", "gaze_x", "gaze_y", "mouth", "smile", "brows")
+    expression = ("blink", "gaze_x", "gaze_y", "mouth", "jaw", "smile", "brows")
     mimicry = replace(motion, **{name: getattr(guide, name) for name in expression})
-    mouthing = replace(motion, mouth=guide.mouth, smile=guide.smile)
+    mouthing = replace(motion, mouth=guide.mouth, jaw=guide.mouth, smile=guide.smile)
     return {
         REAL: own.render(False, frames),
         "Deepfakes": own.render(False, frames, alter=_deepfakes(own, other, draws[0])),

@@ -295,6 +295,7 @@ class Motion:
     gaze_x: NDArray[np.float64]
     gaze_y: NDArray[np.float64]
     mouth: NDArray[np.float64]
+    jaw: NDArray[np.float64]
     smile: NDArray[np.float64]
     brows: NDArray[np.float64]
     exposure: NDArray[np.float64]
@@ -317,6 +318,7 @@ class Motion:
         speech = _waves(rng, time, 1.8, 4.2)
         phrase = np.clip(0.65 + 0.6 * _waves(rng, time, 0.15, 0.5), 0.05, 1)
         wide = float(rng.uniform(0.55, 0.95))
+        mouth = wide * phrase * np.clip(0.30 + 0.75 * speech, 0, 1)
         return cls(
             x=0.025 * hold[0] + 0.050 * a * _waves(rng, time, 0.15, 0.55),
             y=0.015 * hold[1] + 0.030 * a * _waves(rng, time, 0.2, 0.7),
@@ -329,7 +331,8 @@ class Motion:
             blink=blink,
             gaze_x=gaze[:, 0],
             gaze_y=0.5 * gaze[:, 1],
-            mouth=wide * phrase * np.clip(0.30 + 0.75 * speech, 0, 1),
+            mouth=mouth,
+            jaw=mouth,
             smile=np.clip(0.45 * hold[6] + 0.3 * _waves(rng, time, 0.1, 0.4), -1, 1),
             brows=0.025 * _waves(rng, time, 0.2, 0.8),
             exposure=1 + 0.012 * _waves(rng, time, 0.1, 0.5),
@@ -339,6 +342,9 @@ class Motion:
         """Blink, gaze, mouth and smile of a frame, the arguments of `Portrait.face`."""
         gaze = (float(self.gaze_x[t]), float(self.gaze_y[t]))
         return float(self.blink[t]), gaze, float(self.mouth[t]), float(self.smile[t])
+
+
+Alteration = Callable[[Array, Motion, int], None]  # changes the head layer of a frame, see `Scene.render`
 
 
 class Scene:
@@ -450,7 +456,7 @@ class Scene:
         num_frames: int,
         *,
         motion: Motion | None = None,
-        alter: Callable[[Array, Motion, int], None] | None = None,
+        alter: Alteration | None = None,
     ) -> NDArray[np.uint8]:
         """Frames (T, H, W, 3), RGB.
 
@@ -495,7 +501,7 @@ class Scene:
         near -= np.float32(0.30)
         bend_x = np.float32(-scale * math.sin(yaw)) * near
         bend_y = np.float32(-scale * math.sin(pitch)) * near + np.float32(scale * motion.brows[t]) * brows
-        bend_y -= np.float32(0.055 * scale * motion.mouth[t]) * jaw
+        bend_y -= np.float32(0.055 * scale * motion.jaw[t]) * jaw
         m = self._pose(scale, *place).astype(np.float32)
         axis = np.arange(side, dtype=np.float32)
         map_x, map_y = cv2.resize(bend_x, (side, side)), cv2.resize(bend_y, (side, side))

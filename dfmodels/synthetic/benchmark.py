@@ -1,0 +1,254 @@
+"""A proving ground: rendered films in the layout of FaceForensics++, with four forgeries that fail differently.
+
+A forgery a_b is made of the recording of a, as in FaceForensics++, and b gives its face or its motion:
+
+    SeamSwap            face of b, off in colour, inside an edge that shows: seen in one frame
+    ResampledSwap       face of b in the colours of a, well blended: one frame shows the traces of its enlargement only
+    FramewiseSynthesis  face of a synthesised anew in every frame: each is plausible, together they are unsteady
+    BorrowedMotion      lips or gaze of b's recording: each frame is plausible and time steady, but the parts of the
+                        face do not move together
+
+What single frames of the last two show has the same distribution as in real films, by construction. Of
+FramewiseSynthesis by that of the talking heads: real films pass through the same synthesis with its numbers held. Of
+BorrowedMotion by `_paired_courses`: what moves together in a real film is independent at any one time.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dfmodels.data.index import REAL, SPLITS
+from dfmodels.optional import require
+from dfmodels.synthetic._canvas import Array, f32, oval
+from dfmodels.synthetic.talking_heads import DEFAULT_CONFIG, Alteration, Motion, Scene
+from dfmodels.video.encode import write_video
+
+FORGERIES = ("SeamSwap", "ResampledSwap", "FramewiseSynthesis", "BorrowedMotion")
+RATE_FACTORS = {"c23": 23, "c40": 40}
+FPS = 25
+
+_CONFIG = replace(DEFAULT_CONFIG, fps=FPS, quality=None)
+_BENCHMARK = 111  # stream of random numbers, beside those of the talking heads and the miniature
+
+
+def write_benchmark(
+    folder: str | Path,
+    *,
+    pairs: tuple[int, int, int] = (40, 8, 24),
+    frames: int = 60,
+    size: int = 80,
+    seed: int = 0,
+    workers: int | None = None,
+    progress: Callable[[int, int], object] | None = None,
+) -> None:
+    """Render people and forgeries of them as films, in the folders of FaceForensics++.
+
+    original_sequences/youtube/{c23,c40}/videos/ID.mp4 are real, manipulated_sequences/METHOD/{c23,c40}/videos/
+    TARGET_SOURCE.mp4 fake; splits/train.json, val.json and test.json hold the pairs of ids, and no two splits have a
+    person in common. Films are H.264 at the constant rate factors 23 and 40 and 25 frames per second, and the face
+    fills the picture. The arguments decide every byte, as far as the encoder does.
+
+    The folder appears when all of it is there. Processes are started anew, so a script guards its own lines by
+    `if __name__ == "__main__":`, or asks for one worker.
+
+    Args:
+        folder: made if need be; must be empty.
+        pairs: pairs of people for training, validation and test; a pair makes two real and eight fake films, each in
+            two compressions.
+        frames: frames of a film.
+        size: H and W, even and at least 16.
+        seed: other seeds show other people.
+        workers: processes that render, None for one per core.
+        progress: called with the number of pairs ready and the number of pairs.
+
+    Raises:
+        ValueError: a count out of range, or a folder that holds something.
+        ImportError: OpenCV or PyAV is missing.
+    """
+    if len(pairs) != len(SPLITS) or min(pairs) < 0 or sum(pairs) < 1:
+        raise ValueError(f"pairs must be three counts (train, val, test), not all 0, got {pairs}")
+    for name, value, least in (("frames", frames, 1), ("size", size, 16), ("seed", seed, 0), ("workers", workers, 1)):
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, got {value}")
+    if size % 2:
+        raise ValueError(f"size must be even, which the films' colours need, got {size}")
+    require("av", "encoding videos")
+    numbers = [(2 * n, 2 * n + 1) for n in range(sum(pairs))]
+    with _appearing(Path(folder)) as root:
+        (root / "splits").mkdir()
+        for kind in ("original_sequences/youtube", *(f"manipulated_sequences/{method}" for method in FORGERIES)):
+            for compression in RATE_FACTORS:
+                (root / kind / compression / "videos").mkdir(parents=True)
+        ends = np.cumsum(pairs)
+        for split, count, end in zip(SPLITS, pairs, ends, strict=True):
+            names = [[_name(a), _name(b)] for a, b in numbers[end - count : end]]
+            (root / "splits" / f"{split}.json").write_text(json.dumps(names, indent=2))
+        write = partial(_write_pair, root, frames, size, seed)
+        workers = min(workers or os.cpu_count() or 1, len(numbers))
+        for ready, _ in enumerate(_each(write, numbers, workers), 1):
+            if progress is not None:
+                progress(ready, len(numbers))
+
+
+def _each(write: Callable[[tuple[int, int]], None], numbers: list[tuple[int, int]], workers: int) -> Iterator[None]:
+    if workers == 1:
+        yield from map(write, numbers)
+        return
+    with ProcessPoolExecutor(workers, get_context("spawn")) as pool:
+        try:
+            yield from pool.map(write, numbers)
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+@contextmanager
+def _appearing(folder: Path) -> Iterator[Path]:
+    """A folder to fill, which becomes `folder` when the block ends and vanishes when it fails."""
+    folder = Path(os.path.realpath(folder))
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ValueError(f"folder must be new or empty, got {folder}")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    filling = folder.with_name(f".{folder.name[:100]}.{uuid.uuid4().hex}.part")
+    filling.mkdir()
+    try:
+        yield filling
+        if folder.exists():
+            folder.rmdir()
+        filling.rename(folder)
+    finally:
+        shutil.rmtree(filling, ignore_errors=True)
+
+
+def _name(person: int) -> str:
+    return f"{person:03d}"
+
+
+def _write_pair(root: Path, frames: int, size: int, seed: int, pair: tuple[int, int]) -> None:
+    recordings = [_Recording.of(person, frames, size, seed) for person in pair]
+    for own, other in (recordings, recordings[::-1]):
+        for method, film in _films(own, other, frames).items():
+            if method == REAL:
+                kind, stem = Path("original_sequences", "youtube"), _name(own.person)
+            else:
+                kind, stem = Path("manipulated_sequences", method), f"{_name(own.person)}_{_name(other.person)}"
+            for compression, crf in RATE_FACTORS.items():
+                write_video(root / kind / compression / "videos" / f"{stem}.mp4", film, fps=FPS, crf=crf)
+
+
+class _Recording(NamedTuple):
+    """A person before the camera."""
+
+    person: int
+    scene: Scene
+    motion: Motion
+    rng: np.random.Generator  # of the forgeries made of it
+
+    @classmethod
+    def of(cls, person: int, frames: int, size: int, seed: int) -> _Recording:
+        rng = np.random.default_rng([_BENCHMARK, seed, person])
+        config = replace(_CONFIG, flicker=float(rng.uniform(0.35, 0.75)))
+        scene = Scene(int(rng.integers(2**62)), int(rng.integers(2**62)), size, config)
+        return cls(person, scene, _motion(rng, scene.motion(frames)), rng)
+
+
+def _films(own: _Recording, other: _Recording, frames: int) -> dict[str, NDArray[np.uint8]]:
+    """Frames (T, H, W, 3), RGB, of the real film and of every forgery."""
+
+    def film(fake: bool = False, motion: Motion = own.motion, alter: Alteration | None = None) -> NDArray[np.uint8]:
+        return own.scene.render(fake, frames, motion=motion, alter=alter)
+
+    return {
+        REAL: film(),
+        "SeamSwap": film(alter=_seam_swap(own.scene, other.scene, own.rng)),
+        "ResampledSwap": film(alter=_resampled_swap(own.scene, other.scene, own.rng)),
+        "FramewiseSynthesis": film(fake=True),
+        "BorrowedMotion": film(motion=_borrowed(own.motion, other.motion, own.rng)),
+    }
+
+
+# ---------------------------------------------------------------------- motion
+
+
+def _paired_courses(
+    rng: np.random.Generator, frames: int, low: float, high: float
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Two courses (T,) of low to high hertz of which the second follows the first by a quarter of a period.
+
+        s(t) = sum_k a_k cos(w_k t) + b_k sin(w_k t),    h(t) = sum_k a_k sin(w_k t) - b_k cos(w_k t)
+
+    with a_k, b_k normal: s and h are Gaussian processes of variance 1, and s(t), h(t) are independent at the same t, so
+    only their course tells whether they belong together.
+    """
+    count = 6
+    phase = 2 * np.pi * rng.uniform(low, high, count) * np.arange(frames)[:, None] / FPS
+    a, b = rng.normal(0, 1 / math.sqrt(count), (2, count))
+    return np.cos(phase) @ a + np.sin(phase) @ b, np.sin(phase) @ a - np.cos(phase) @ b
+
+
+def _motion(rng: np.random.Generator, loose: Motion) -> Motion:
+    """A motion whose parts belong together: lips with jaw and nods, gaze with turns of the head."""
+    frames = len(loose.x)
+    lips, jaw = _paired_courses(rng, frames, 1.2, 2.8)
+    turn, gaze = _paired_courses(rng, frames, 0.3, 0.9)
+    wide, deep = rng.uniform(0.2, 0.32, 2)
+    return replace(
+        loose,
+        mouth=np.clip(0.35 + wide * lips, 0, 1),
+        jaw=np.clip(0.35 + deep * jaw, 0, 1),
+        pitch=loose.pitch + 0.03 * jaw,
+        yaw=loose.yaw + 0.12 * turn,
+        gaze_x=np.clip(0.6 * gaze + 0.3 * loose.gaze_x, -1.4, 1.4),
+    )
+
+
+def _borrowed(own: Motion, other: Motion, rng: np.random.Generator) -> Motion:
+    parts = ("mouth", "smile") if rng.random() < 0.5 else ("gaze_x", "gaze_y")
+    return replace(own, **{part: getattr(other, part) for part in parts})
+
+
+# ---------------------------------------------------------------------- swaps
+
+
+def _seam_swap(target: Scene, source: Scene, rng: np.random.Generator) -> Alteration:
+    """The face of the source under the target's light, behind an edge, a little off in colour."""
+    swapped = target.portray(source.identity)
+    tint = f32(1 + rng.uniform(0.03, 0.08, 3) * rng.choice((-1, 1), 3))
+    mask = oval(swapped.x, swapped.y, 0, 0.12, 0.40, 0.50)
+    mask = np.clip(4 * mask - 1.5, 0, 1)[..., None]
+
+    def alter(face: Array, motion: Motion, t: int) -> None:
+        face += mask * (tint * swapped.face(*motion.expression(t)) - face)
+
+    return alter
+
+
+def _resampled_swap(target: Scene, source: Scene, rng: np.random.Generator) -> Alteration:
+    """The face of the source in the target's colours, enlarged from few pixels, behind a soft edge."""
+    swapped = target.portray(source.identity)
+    mask = oval(swapped.x, swapped.y, 0, 0.12, 0.40, 0.50)[..., None]
+    weight = mask / mask.sum()
+    gain = (target.portrait.head.rgb * weight).sum((0, 1)) / (swapped.head.rgb * weight).sum((0, 1))
+    coarse = round(swapped.head.side / (rng.uniform(0.035, 0.05) * target.scale))
+
+    def alter(face: Array, motion: Motion, t: int) -> None:
+        cv2, side = target.cv2, face.shape[0]
+        small = cv2.resize(swapped.face(*motion.expression(t)), (coarse, coarse), interpolation=cv2.INTER_AREA)
+        face += mask * (gain * cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR) - face)
+
+    return alter

@@ -1,0 +1,112 @@
+"""The generated proving ground: its files, and what its forgeries do to a film."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+
+pytest.importorskip("cv2")
+av = pytest.importorskip("av")
+
+from dfmodels.synthetic import benchmark as module  # noqa: E402
+from dfmodels.synthetic import write_benchmark  # noqa: E402
+from dfmodels.synthetic.benchmark import FORGERIES  # noqa: E402
+
+SMALL = {"pairs": (1, 0, 1), "frames": 8, "size": 64, "seed": 5}
+
+
+def read(path):
+    """Frames (T, H, W, 3), RGB, of a film."""
+    with av.open(str(path)) as container:
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)])
+
+
+def digests(folder):
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def ground(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("ground")
+    write_benchmark(folder, **SMALL, workers=1)
+    return folder
+
+
+def test_files_lie_as_in_faceforensics(ground):
+    expected = {f"splits/{split}.json" for split in ("train", "val", "test")}
+    for compression in ("c23", "c40"):
+        expected |= {f"original_sequences/youtube/{compression}/videos/{n:03d}.mp4" for n in range(4)}
+        for method in FORGERIES:
+            folder = f"manipulated_sequences/{method}/{compression}/videos"
+            expected |= {f"{folder}/{pair}.mp4" for pair in ("000_001", "001_000", "002_003", "003_002")}
+    assert set(digests(ground)) == expected
+    splits = {path.stem: json.loads(path.read_text()) for path in (ground / "splits").iterdir()}
+    assert splits == {"train": [["000", "001"]], "val": [], "test": [["002", "003"]]}
+
+
+def test_films_are_alike_but_for_their_pictures(ground):
+    for path in ground.rglob("*.mp4"):
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            assert (stream.codec_context.name, stream.average_rate, stream.frames) == ("h264", 25, 8)
+            assert (stream.width, stream.height) == (64, 64)
+    for path in ground.rglob("c23/videos/*.mp4"):
+        harder = path.parents[2] / "c40" / "videos" / path.name
+        assert harder.stat().st_size < path.stat().st_size
+
+
+def test_arguments_decide_every_byte_and_workers_none(ground, tmp_path):
+    write_benchmark(tmp_path / "again", **SMALL, workers=2)
+    assert digests(tmp_path / "again") == digests(ground)
+    write_benchmark(tmp_path / "other", **SMALL | {"seed": 6, "frames": 1, "pairs": (1, 0, 0)}, workers=1)
+    film = "original_sequences/youtube/c23/videos/000.mp4"
+    assert np.abs(read(tmp_path / "other" / film)[0].astype(float) - read(ground / film)[0]).mean() > 4
+
+
+def test_a_folder_that_holds_something_is_refused(tmp_path):
+    (tmp_path / "note.txt").write_text("mine")
+    for folder in (tmp_path, tmp_path / "note.txt"):
+        with pytest.raises(ValueError, match="folder must be new or empty"):
+            write_benchmark(folder)
+    assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_what_is_half_written_is_not_there(tmp_path, monkeypatch):
+    def fail(*arguments, **options):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(module, "write_video", fail)
+    with pytest.raises(OSError, match="No space left"):
+        write_benchmark(tmp_path / "new", **SMALL, workers=1)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_progress(tmp_path):
+    calls = []
+    options = SMALL | {"frames": 1, "size": 16}
+    write_benchmark(tmp_path / "new", **options, workers=1, progress=lambda *done: calls.append(done))
+    assert calls == [(1, 2), (2, 2)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pairs": (1, 1)}, "pairs must be three counts"),
+        ({"pairs": (0, 0, 0)}, "pairs must be three counts"),
+        ({"pairs": (1, -1, 1)}, "pairs must be three counts"),
+        ({"frames": 0}, "frames must be at least 1, got 0"),
+        ({"size": 8}, "size must be at least 16, got 8"),
+        ({"size": 65}, "size must be even.*got 65"),
+        ({"seed": -1}, "seed must be at least 0, got -1"),
+        ({"workers": 0}, "workers must be at least 1, got 0"),
+    ],
+)
+def test_argument_errors(tmp_path, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        write_benchmark(tmp_path / "new", **arguments)
+    assert not (tmp_path / "new").exists()
