@@ -34,7 +34,8 @@ from numpy.typing import NDArray
 
 from dfmodels.data.index import REAL, SPLITS
 from dfmodels.optional import require
-from dfmodels.synthetic._canvas import Array, f32, oval
+from dfmodels.synthetic._canvas import EXTENT, Array, f32, oval
+from dfmodels.synthetic._portrait import Portrait
 from dfmodels.synthetic.talking_heads import DEFAULT_CONFIG, Alteration, Motion, Scene
 from dfmodels.video.encode import write_video
 
@@ -51,7 +52,7 @@ def write_benchmark(
     *,
     pairs: tuple[int, int, int] = (40, 8, 24),
     frames: int = 60,
-    size: int = 80,
+    size: int = 96,
     seed: int = 0,
     workers: int | None = None,
     progress: Callable[[int, int], object] | None = None,
@@ -225,30 +226,42 @@ def _borrowed(own: Motion, other: Motion, rng: np.random.Generator) -> Motion:
 # ---------------------------------------------------------------------- swaps
 
 
+def _swapped(target: Scene, source: Scene) -> tuple[Portrait, Array]:
+    """The face of the source with hair and glasses of the target, and the gain (3,) that gives it the target's colours.
+
+    What crosses the edge of a swap would show in every frame, however well the edge is blended.
+    """
+    own = target.portrait.identity
+    kept = ("hair", "hair_style", "beard", "glasses", "frames", "eye_x", "brow_y")
+    who = replace(source.portrait.identity, **{name: getattr(own, name) for name in kept})
+    portrait = target.portray(who)
+    weight = oval(portrait.x, portrait.y, 0, 0.12, 0.3, 0.4)[..., None]
+    gain = (target.portrait.head.rgb * weight).sum((0, 1)) / (portrait.head.rgb * weight).sum((0, 1))
+    return portrait, f32(gain)
+
+
 def _seam_swap(target: Scene, source: Scene, rng: np.random.Generator) -> Alteration:
-    """The face of the source under the target's light, behind an edge, a little off in colour."""
-    swapped = target.portray(source.identity)
-    tint = f32(1 + rng.uniform(0.03, 0.08, 3) * rng.choice((-1, 1), 3))
-    mask = oval(swapped.x, swapped.y, 0, 0.12, 0.40, 0.50)
-    mask = np.clip(4 * mask - 1.5, 0, 1)[..., None]
+    """Off in colour, behind a narrow edge."""
+    portrait, gain = _swapped(target, source)
+    gain = gain * f32(1 + rng.uniform(0.06, 0.14, 3) * rng.choice((-1, 1), 3))
+    mask = np.clip(5 * oval(portrait.x, portrait.y, 0, 0.12, 0.40, 0.50) - 2, 0, 1)[..., None]
 
     def alter(face: Array, motion: Motion, t: int) -> None:
-        face += mask * (tint * swapped.face(*motion.expression(t)) - face)
+        face += mask * (gain * portrait.face(*motion.expression(t)) - face)
 
     return alter
 
 
 def _resampled_swap(target: Scene, source: Scene, rng: np.random.Generator) -> Alteration:
-    """The face of the source in the target's colours, enlarged from few pixels, behind a soft edge."""
-    swapped = target.portray(source.identity)
-    mask = oval(swapped.x, swapped.y, 0, 0.12, 0.40, 0.50)[..., None]
-    weight = mask / mask.sum()
-    gain = (target.portrait.head.rgb * weight).sum((0, 1)) / (swapped.head.rgb * weight).sum((0, 1))
-    coarse = round(swapped.head.side / (rng.uniform(0.035, 0.05) * target.scale))
+    """In the target's colours, behind a soft edge, but enlarged from few pixels."""
+    portrait, gain = _swapped(target, source)
+    mask = oval(portrait.x, portrait.y, 0, 0.12, 0.40, 0.50)
+    mask = (target.cv2.GaussianBlur(mask, (0, 0), 0.05 * target.scale) ** 2)[..., None]
+    coarse = round(2 * EXTENT / rng.uniform(0.05, 0.08))
 
     def alter(face: Array, motion: Motion, t: int) -> None:
         cv2, side = target.cv2, face.shape[0]
-        small = cv2.resize(swapped.face(*motion.expression(t)), (coarse, coarse), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(portrait.face(*motion.expression(t)), (coarse, coarse), interpolation=cv2.INTER_AREA)
         face += mask * (gain * cv2.resize(small, (side, side), interpolation=cv2.INTER_LINEAR) - face)
 
     return alter

@@ -150,7 +150,7 @@ def _blurred(scene: Scene, face: Array, radius: float) -> Array:
 
 
 def _deepfakes(target: Scene, source: Scene, rng: np.random.Generator) -> Alteration:
-    swapped = target.portray(source.identity)
+    swapped = target.portray(source.portrait.identity)
     tint = f32(1 + rng.uniform(0.04, 0.10, 3) * rng.choice((-1, 1), 3))
     mask = oval(swapped.x, swapped.y, 0, 0.12, 0.40, 0.50)[..., None]
 

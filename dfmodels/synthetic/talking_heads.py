@@ -351,14 +351,14 @@ class Scene:
     """One identity in one recording; `render` plays it as a real or as a fake clip."""
 
     def __init__(self, identity: int, seed: int, size: int, config: TalkingHeadConfig) -> None:
-        self.cv2, self.config, self.size, self.identity, self.seed = load_cv2(), config, size, identity, seed
+        self.cv2, self.config, self.size, self.seed = load_cv2(), config, size, seed
         self.scale = 0.5 * size * config.supersample
         scene = _stream(_SCENE, seed)
         self.light = Light.draw(scene)
         self.contrast, self.gain = float(scene.uniform(0.90, 1.10)), float(scene.uniform(0.98, 1.16))
         self.noise = float(scene.uniform(*config.noise))
         self.quality = None if config.quality is None else int(scene.integers(config.quality[0], config.quality[1] + 1))
-        self.portrait = self.portray(identity)
+        self.portrait = self.portray(Identity.draw(_stream(_IDENTITY, identity)))
         # What is smooth anyway needs no supersampling: the background and the fields that bend the head.
         self.background = background(_stream(_BACKGROUND, seed), 0.5 * size)
         body = self.portrait.body
@@ -366,9 +366,8 @@ class Scene:
         self.fields = self._fields()
         self._region()
 
-    def portray(self, identity: int) -> Portrait:
+    def portray(self, who: Identity) -> Portrait:
         """Anyone under the light and in the clothes of this scene."""
-        who = Identity.draw(_stream(_IDENTITY, identity))
         return Portrait(who, self.light, _stream(_CLOTHES, self.seed), self.scale)
 
     def motion(self, num_frames: int) -> Motion:

@@ -68,6 +68,61 @@ def test_arguments_decide_every_byte_and_workers_none(ground, tmp_path):
     assert np.abs(read(tmp_path / "other" / film)[0].astype(float) - read(ground / film)[0]).mean() > 4
 
 
+@pytest.fixture(scope="module")
+def films():
+    """Frames of every film of six people before compression: a list of dictionaries."""
+    people = [module._Recording.of(person, 30, 64, 5) for person in range(6)]
+    groups = []
+    for first, second in zip(people[::2], people[1::2], strict=True):
+        groups += [module._films(first, second, 30), module._films(second, first, 30)]
+    return [{method: film.astype(np.float64) for method, film in group.items()} for group in groups]
+
+
+def shaking(film):
+    """Mean absolute second difference along time of the middle of the face."""
+    return np.abs(np.diff(film[:, 20:50, 22:42], 2, axis=0)).mean()
+
+
+def test_forgeries_change_the_face_and_nothing_else(films):
+    border = np.ones((64, 64), dtype=bool)
+    border[4:, 8:56] = False
+    for group in films:
+        for method in FORGERIES:
+            difference = np.abs(group[method] - group["real"]).max(-1)
+            assert difference[:, border].max() == 0, method
+            assert difference[:, ~border].mean() > 0.05, method
+
+
+def test_only_the_synthesis_is_unsteady(films):
+    for group in films:
+        real, *forged = (shaking(group[method]) for method in ("real", *FORGERIES))
+        assert forged[2] > 1.1 * real
+        assert max(forged[0], forged[1], forged[3]) < 1.1 * forged[2]
+        np.testing.assert_array_equal(group["FramewiseSynthesis"][0], group["real"][0])
+
+
+def test_what_moves_together_is_independent_at_any_one_time():
+    rng = np.random.default_rng(0)
+    pairs = [module._paired_courses(rng, 40, 1.2, 2.8) for _ in range(600)]
+    first, second = np.asarray(pairs).transpose(1, 0, 2)
+    for course in (first, second):
+        assert abs(course.std() - 1) < 0.05
+    for a, b in ((first, second), (first**2, second**2)):
+        assert abs(np.corrcoef(a[:, 20], b[:, 20])[0, 1]) < 0.12
+    # the second rises where the first is high
+    assert np.corrcoef(np.diff(second)[:, 19], first[:, 20])[0, 1] > 0.8
+
+
+def test_borrowed_parts_are_those_of_the_other_recording():
+    own, other = (module._Recording.of(person, 10, 64, 0).motion for person in (0, 1))
+    for seed in range(8):
+        borrowed = module._borrowed(own, other, np.random.default_rng(seed))
+        changed = {name for name in vars(own) if not np.array_equal(getattr(own, name), getattr(borrowed, name))}
+        assert changed in ({"mouth", "smile"}, {"gaze_x", "gaze_y"})
+        for name in changed:
+            np.testing.assert_array_equal(getattr(borrowed, name), getattr(other, name))
+
+
 def test_a_folder_that_holds_something_is_refused(tmp_path):
     (tmp_path / "note.txt").write_text("mine")
     for folder in (tmp_path, tmp_path / "note.txt"):
