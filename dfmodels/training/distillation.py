@@ -13,9 +13,9 @@ from torch.utils.data import DataLoader, Dataset
 from dfmodels import weights
 from dfmodels.detector import Origin
 from dfmodels.files import atomic_write, writable_folder
-from dfmodels.training import recipes
 from dfmodels.training.loop import Losses, check_plan, check_state
 from dfmodels.training.objectives.lsda import LSDADistillation
+from dfmodels.training.recipes.lsda import lsda
 
 
 def distill(
@@ -43,7 +43,7 @@ def distill(
             given the number of each epoch.
         epochs: passes over the groups, at least 1, those of earlier calls that `checkpoint` holds among them.
         batch_size: groups a step; an incomplete last batch is left out.
-        optimizer: of the parameters of `training`; by default `recipes.lsda`.
+        optimizer: of the parameters of `training`; by default the one of `recipes.lsda`.
         seed: of order and draws.
         num_workers: processes that load images; 0 loads them in this one.
         checkpoint: file to write after every epoch, and to go on from if it exists.
@@ -60,7 +60,7 @@ def distill(
     steps = len(groups) // batch_size  # type: ignore[arg-type]
     if steps < 1:
         raise ValueError(f"groups must hold at least one batch of {batch_size}, got {len(groups)}")  # type: ignore[arg-type]
-    optimizer = recipes.lsda(training)[0] if optimizer is None else optimizer
+    optimizer = lsda(training)[0] if optimizer is None else optimizer
     device = next(training.parameters()).device
     history: list[dict[str, float]] = []
     if checkpoint is not None:

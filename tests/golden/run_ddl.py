@@ -2,16 +2,17 @@
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 import dfops
 from dfmodels import registry
 from dfmodels.detectors import ddl
 from dfmodels.scoring import video_score
-from dfmodels.training import recipes
+from dfmodels.training.recipes import DDL
 from dfmodels.video import clip_frames, crop_box, folder_clip_frames
 from tests.golden.cases import Case, Run, fill, published_buffers, published_grad_norms, published_means
+from tests.golden.run_stil import rates
 from tests.strategies import lay_out
 
 
@@ -191,14 +192,11 @@ def run_protocol(case: Case, layout: str) -> None:
         fake = torch.tensor(facts["clip_probabilities"], dtype=torch.float64).logit()
         logits = torch.stack([torch.zeros_like(fake), fake], dim=1)
         assert video_score(logits) == pytest.approx(facts["expect"], rel=1e-6)
-    optimizer, schedule = recipes.ddl(nn.Linear(1, 1))
-    rates = {}
-    for epoch in range(recipes.DDL_EPOCHS):
-        rates[epoch] = optimizer.param_groups[0]["lr"]
-        optimizer.step()
-        schedule.step()
+    steps = 3
+    seen = rates(DDL(), steps, steps * DDL().epochs)
     for facts in sections["learning_rate"]["cases"]:
-        assert rates[facts["epoch"]] == pytest.approx(facts["expect"], rel=1e-6)
+        epoch = facts["epoch"] * steps
+        assert seen[epoch : epoch + steps] == pytest.approx([facts["expect"]] * steps, rel=1e-6)
     assert sections.keys() == {"clip_frames", "video_clips", "learning_rate", "crop_boxes", "video_score"}
 
 

@@ -5,13 +5,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
 
 from dfmodels import registry
 from dfmodels.detectors import stil
 from dfmodels.scoring import video_score
-from dfmodels.training import recipes
+from dfmodels.training.recipe import Recipe
+from dfmodels.training.recipes import STIL
 from dfmodels.video import candidate_frames, crop_box, eval_frames, train_frames
 from tests.golden.cases import Case, Run, fill, published_buffers, published_grad_norms, published_means
 
@@ -123,8 +122,10 @@ def run_model(case: Case, layout: str) -> Run:
     return Run(outputs, inputs, model, published)
 
 
-def rates(optimizer: Optimizer, schedule: LRScheduler, steps: int) -> list[float]:
+def rates(recipe: Recipe, steps_per_epoch: int, steps: int) -> list[float]:
     """The learning rate of each step."""
+    optimizer = recipe.optimizer(nn.Linear(1, 1))
+    schedule = recipe.schedule(optimizer, steps_per_epoch)
     result = []
     for _ in range(steps):
         result.append(optimizer.param_groups[0]["lr"])
@@ -147,8 +148,7 @@ def run_protocol(case: Case, layout: str) -> None:
     for facts in sections["crop_boxes"]["cases"]:
         assert list(crop_box(facts["box"], tuple(facts["frame"]), facts["margin"])) == facts["expect"]
     for facts in sections["learning_rate"]["cases"]:
-        options = {"steps_per_epoch": facts["steps_per_epoch"], "learning_rate": facts["base"]}
-        seen = rates(*recipes.stil(nn.Linear(1, 1), **options), steps=facts["step"])
+        seen = rates(STIL(learning_rate=facts["base"]), facts["steps_per_epoch"], steps=facts["step"])
         assert seen[-1] == pytest.approx(facts["expect"], rel=1e-12)
     for facts in sections["video_score"]["cases"]:
         frame_logits = torch.tensor(facts["frame_logits"], dtype=torch.float64)
