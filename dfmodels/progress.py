@@ -6,7 +6,7 @@ from typing import Any
 from tqdm import tqdm
 
 
-def progress_bar(*arguments: Any, **options: Any) -> Any:
-    """A bar of tqdm on terminals, unless the logger "dfmodels" was set to warnings or above."""
+def progress_bar(*arguments: Any, shown: bool = True, **options: Any) -> Any:
+    """A bar of tqdm on terminals; none if not `shown`, or if the logger "dfmodels" was set to warnings or above."""
     quiet = logging.getLogger("dfmodels").level >= logging.WARNING
-    return tqdm(*arguments, disable=True if quiet else None, **options)
+    return tqdm(*arguments, disable=None if shown and not quiet else True, **options)

@@ -1,7 +1,7 @@
-"""A plain training loop over labelled clips, and what ends a training that has diverged."""
+"""A plain training loop over labelled clips."""
 
 import operator
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -11,13 +11,10 @@ from torch.utils.data import Dataset
 
 from dfmodels.detector import Origin
 from dfmodels.options import check_number
+from dfmodels.training.divergence import diverged, not_finite
 from dfmodels.weights import unwrap
 
 CHECK_EVERY = 100  # steps from one look at the losses to the next: each waits for the device
-
-
-class DivergedError(RuntimeError):
-    """A training whose loss or weights are no longer finite; the message says when, what, and what to do."""
 
 
 class Losses:
@@ -75,28 +72,8 @@ def check_state(state: Mapping[str, Any], epoch: int, advice: str = "") -> None:
     A loss tells of the weights before its step, so the last step of an epoch is judged by this. Waits for the device
     once.
     """
-    tensors = {name: value for name, value in _tensors(state) if value.is_floating_point() and value.numel()}
-    device = next(iter(tensors.values())).device  # an optimiser counts its steps on the CPU
-    finite = torch.stack([value.isfinite().all().to(device, non_blocking=True) for value in tensors.values()])
-    wrong = [name for name, whole in zip(tensors, finite.tolist(), strict=True) if not whole]
-    if wrong:
-        shown = ", ".join(wrong[:4]) + (f" and {len(wrong) - 4} more" if len(wrong) > 4 else "")
-        raise diverged(f"epoch {epoch + 1} ends with values that are not finite in {shown}", advice)
-
-
-def _tensors(state: Any, name: str = "") -> Iterator[tuple[str, Tensor]]:
-    if isinstance(state, Tensor):
-        yield name, state
-    elif isinstance(state, Mapping):
-        for key, value in state.items():
-            yield from _tensors(value, f"{name}.{key}" if name else str(key))
-
-
-def diverged(what: str, advice: str) -> DivergedError:
-    return DivergedError(
-        f"training has diverged: {what}. Begin again with a lower learning rate, and look for clips or images that are "
-        f"not finite{'; ' + advice if advice else ''}"
-    )
+    if wrong := not_finite(state):
+        raise diverged(f"epoch {epoch + 1} ends with values that are not finite in {wrong}", advice)
 
 
 def fit(

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import json
-from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import import_module
 from types import NoneType, UnionType
 from typing import Any, ClassVar, TypeVar, get_args, get_origin, get_type_hints
 
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 
+from dfmodels.data.clips import ClipSamples
+from dfmodels.data.crops import CropSource
 from dfmodels.data.index import Video
 from dfmodels.data.samples import Samples
 from dfmodels.detector import InputContract
-from dfmodels.options import check_choice, check_count, check_number, is_number, refuse
+from dfmodels.options import check_choice, check_count, check_number, check_option, is_number, refuse
 from dfmodels.registry import build, check_options, hint
 from dfmodels.training.objectives.objective import CrossEntropy, Objective
 
@@ -26,8 +27,6 @@ PRECISIONS = ("fp32", "fp16", "bf16")
 METRICS = ("auc", "ap", "eer", "accuracy", "balanced_accuracy", "loss")
 MODEL = "model."  # what a setting of the detector's own begins with
 
-# how the face crops of a video are opened: `dfmodels.data.open_crops` with all but the video given
-CropSource = Callable[[Video], Any]
 AnyRecipe = TypeVar("AnyRecipe", bound="type[Recipe]")
 _RECIPES: dict[str, type[Recipe]] = {}
 
@@ -44,7 +43,9 @@ class Recipe:
         learning_rate: highest rate.
         weight_decay: as the optimiser takes it.
         clips_per_video: samples of a video an epoch; where the detector judges single frames, frames.
-        frames_per_video: evenly spaced frames of a video that samples are drawn from; 0 for all.
+        frames_per_video: frames of a video that samples are drawn from, as `dfmodels.data.clips.ClipSamples` chooses
+            them; 0 leaves it to the draw.
+        margins: least and greatest margin of the face crop, drawn uniformly for every sample; null for the contract's.
         balance: "none", or "oversample": videos of the rarer class come again until both are as many.
         seed: of the weights' start, the order and all draws.
         num_workers: processes that load samples; 0 loads them in the training process.
@@ -61,6 +62,7 @@ class Recipe:
 
     name: ClassVar[str]
     detector: ClassVar[str]  # registered name of what is trained
+    draw: ClassVar[str]  # of the frames of a sample, one of `dfmodels.data.clips.DRAWS`
 
     epochs: int = 10
     batch_size: int = 8
@@ -68,6 +70,7 @@ class Recipe:
     weight_decay: float = 0.0
     clips_per_video: int = 1
     frames_per_video: int = 0
+    margins: tuple[float, float] | None = None
     balance: str = "none"
     seed: int = 0
     num_workers: int = 0
@@ -91,6 +94,10 @@ class Recipe:
         for name in ("weight_decay", "clip_norm"):
             check_number(name, getattr(self, name), lambda value: value >= 0, "of at least 0")
         check_number("average", self.average, lambda share: 0 <= share < 1, "from 0 to below 1")
+        if self.margins is not None:
+            check_option(
+                "margins", self.margins, 0 < self.margins[0] <= self.margins[1], "two ascending numbers above 0"
+            )
         check_choice("balance", self.balance, BALANCES)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("best_metric", self.best_metric, METRICS)
@@ -109,7 +116,10 @@ class Recipe:
         """
         return CrossEntropy(build(self.detector, backbone_weights=self.backbone_weights or None, **self.model))
 
-    @abstractmethod
+    def augmentation(self) -> Callable[[Tensor], Tensor] | None:
+        """What is done to the uint8 crops (T, 3, H, W) of a sample, drawn from torch's own generator; or nothing."""
+        return None
+
     def samples(self, videos: Sequence[Video], crops: CropSource, contract: InputContract) -> Samples:
         """What an epoch goes through, in any order.
 
@@ -118,10 +128,21 @@ class Recipe:
             crops: opens the face crops of a video.
             contract: of the detector.
         """
+        return ClipSamples(
+            videos,
+            contract,
+            crops,
+            draw=self.draw,
+            clips_per_video=self.clips_per_video,
+            frames_per_video=self.frames_per_video or None,
+            margins=self.margins,
+            transform=self.augmentation(),
+            seed=self.seed,
+        )
 
-    @abstractmethod
     def validation(self, videos: Sequence[Video], crops: CropSource, contract: InputContract) -> Samples:
         """The clips by which the detector judges videos, without augmentation; arguments as of `samples`."""
+        return ClipSamples(videos, contract, crops)
 
     def optimizer(self, objective: nn.Module) -> Optimizer:
         """Adam over what requires a gradient."""

@@ -17,7 +17,7 @@ from tests.models.test_detectors import SMALL
 class Own(Recipe):
     name: ClassVar[str] = "own"
     detector: ClassVar[str] = "ddl"
-    margins: tuple[float, float] = (1.0, 1.5)
+    sides: tuple[float, float] = (1.0, 1.5)
     layers: tuple[int, ...] = ()
     warm_up: int | None = None
 
@@ -66,14 +66,14 @@ def test_a_name_that_is_taken(monkeypatch):
 
 def test_settings():
     changed = Own().with_settings(
-        {"learning_rate": 1, "epochs": 3, "model.size": 64, "margins": [1, 2], "layers": [1, 2, 3], "warm_up": 5}
+        {"learning_rate": 1, "epochs": 3, "model.size": 64, "sides": [1, 2], "layers": [1, 2, 3], "warm_up": 5}
     )
     assert changed == Own(
-        learning_rate=1.0, epochs=3, model={"size": 64}, margins=(1.0, 2.0), layers=(1, 2, 3), warm_up=5
+        learning_rate=1.0, epochs=3, model={"size": 64}, sides=(1.0, 2.0), layers=(1, 2, 3), warm_up=5
     )
     assert type(changed.learning_rate) is float
     assert changed.with_settings({"warm_up": None, "model.num_frames": 4}) == Own(
-        learning_rate=1.0, epochs=3, model={"size": 64, "num_frames": 4}, margins=(1.0, 2.0), layers=(1, 2, 3)
+        learning_rate=1.0, epochs=3, model={"size": 64, "num_frames": 4}, sides=(1.0, 2.0), layers=(1, 2, 3)
     )
 
 
@@ -98,8 +98,9 @@ def test_settings():
         ({"average": 1}, "average must be a number from 0 to below 1, got 1.0"),
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"seed": 2**63}, r"seed must be a number below 2\^63"),
-        ({"margins": [1]}, r"margins must be tuple\[float, float\], got \[1\]"),
-        ({"margins": [1, "a"]}, r"margins must be a number, got 'a'"),
+        ({"sides": [1]}, r"sides must be tuple\[float, float\], got \[1\]"),
+        ({"sides": [1, "a"]}, r"sides must be a number, got 'a'"),
+        ({"margins": [2, 1]}, r"margins must be two ascending numbers above 0, got \(2.0, 1.0\)"),
         ({"warm_up": "a"}, r"warm_up must be int \| None, got 'a'"),
     ],
 )

@@ -17,6 +17,7 @@ class DDL(Recipe):
     """DDL as released: clips of consecutive frames, Adam, its rate halved every 8 of 20 epochs, no augmentation."""
 
     detector: ClassVar[str] = "ddl"
+    draw: ClassVar[str] = "consecutive"
 
     epochs: int = 20
     batch_size: int = 12

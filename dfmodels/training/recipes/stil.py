@@ -1,6 +1,6 @@
 """The trainings of STIL: the authors', and DeepfakeBench's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from dfmodels.options import check_option
 from dfmodels.training.recipe import Recipe, register
 from dfmodels.video.sampling import SPAN
 
@@ -23,23 +22,20 @@ class STIL(Recipe):
 
     The release trains on 8 devices with 10 clips each, on one manipulation at a time, so that as many videos are real
     as fake.
-
-    Attributes:
-        margins: least and greatest margin of the face crop, drawn uniformly a clip.
     """
 
     detector: ClassVar[str] = "stil"
+    draw: ClassVar[str] = "segments"
 
     epochs: int = 99
     batch_size: int = 10
     weight_decay: float = 1e-5
     frames_per_video: int = SPAN
+    margins: tuple[float, float] | None = (1.0, 1.5)
     balance: str = "oversample"
-    margins: tuple[float, float] = (1.0, 1.5)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        check_option("margins", self.margins, 0 < self.margins[0] <= self.margins[1], "two ascending numbers above 0")
+    def augmentation(self) -> Callable[[Tensor], Tensor]:
+        return reverse_and_mirror
 
     def schedule(self, optimizer: Optimizer, steps_per_epoch: int) -> LRScheduler:
         """The schedule of the release.
@@ -65,6 +61,7 @@ class STILDeepfakeBench(Recipe):
     """STIL as DeepfakeBench trains it: consecutive frames, the bench's augmentation, Adam at a constant rate."""
 
     detector: ClassVar[str] = "stil"
+    draw: ClassVar[str] = "bench"
 
     learning_rate: float = 2e-4
     weight_decay: float = 5e-4

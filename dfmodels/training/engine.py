@@ -1,0 +1,690 @@
+"""The engine that trains every detector: what ties recipe, samples and the folder of a run to Accelerate."""
+
+from __future__ import annotations
+
+import logging
+import math
+import platform
+import sys
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.utils.data import DataLoader, Sampler
+
+import dfops
+from dfmodels import weights
+from dfmodels.data.crops import CropSource
+from dfmodels.data.index import Video, index_hash
+from dfmodels.data.samples import Samples
+from dfmodels.detector import Detector, Origin, evaluating
+from dfmodels.evaluation.metrics import measure
+from dfmodels.optional import require
+from dfmodels.progress import progress_bar
+from dfmodels.training.divergence import diverged, not_finite
+from dfmodels.training.recipe import Recipe
+from dfmodels.training.run import BEST, CURVES, FAILED, FINAL, METRICS, NEW_STATE, STATE, RunFolder
+
+LOG = logging.getLogger(__name__)
+CHECK_EVERY = 100  # steps from one look at the losses to the next on a GPU: each waits for it
+ROW_EVERY = 50  # steps of a row of metrics.csv
+LOWER_IS_BETTER = ("loss", "eer")
+MAX_BAD = 0.01
+MIXED = {"fp32": "no", "fp16": "fp16", "bf16": "bf16"}
+
+
+def train(
+    recipe: Recipe,
+    videos: Sequence[Video],
+    out: str | Path,
+    *,
+    crops: CropSource,
+    resume: bool = False,
+    device: str | torch.device = "auto",
+    max_bad: float = MAX_BAD,
+    command: str = "",
+) -> None:
+    """Train by a recipe, into the folder of a run.
+
+    A run that was cut off at any moment goes on inside its epoch, and on one CPU process ends with the very weights of
+    an undisturbed one: order and draws of every step follow from seed, epoch and step alone, and the state in `last/`
+    is whole. Several processes (`accelerate launch`) take one batch each of what one process with as many times the
+    batch would take.
+
+    Args:
+        recipe: what is trained, and how.
+        videos: rows of an index; those of the splits train and val are used.
+        out: folder of the run: recipe.yaml, environment.json, metrics.csv, events of TensorBoard, curves.png, last/,
+            best.safetensors (by the recipe's metric; not without a validation split), final.safetensors, README.md.
+        crops: opens the face crops of a video.
+        resume: go on in a folder that holds a run; a finished one is left as it is, one without a state begins anew.
+        device: "auto", "cpu" or a GPU.
+        max_bad: share of the videos that may turn out to be unreadable before the training ends.
+        command: what was typed, for the model card.
+
+    Raises:
+        ValueError: a training split of one class or of fewer samples than a step takes, a folder that is not empty or
+            in use, a resume of another recipe, index or number of processes, or too many videos that cannot be read.
+        DivergedError: a loss or a weight is not finite; names the videos of the step.
+        OSError: the folder cannot be written to.
+    """
+    training = [video for video in videos if video.split == "train"]
+    _check_classes(training)
+    accelerate = require("accelerate", "training")
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    if device.type == "cuda" and device.index is not None:
+        torch.cuda.set_device(device)
+    accelerator = accelerate.Accelerator(
+        cpu=device.type == "cpu",
+        mixed_precision=MIXED[recipe.precision],
+        gradient_accumulation_steps=recipe.accumulate,
+        step_scheduler_with_optimizer=False,
+    )
+    folder = None
+    try:
+        with torch.random.fork_rng():
+            if accelerator.is_main_process:
+                folder = RunFolder(out, resume=resume)
+                folder.settle(
+                    recipe.as_dict(),
+                    environment(recipe, videos, accelerator, crops, command),
+                    must_match=("index", "processes", "faces"),
+                )
+            accelerator.wait_for_everyone()
+            _Training(recipe, training, videos, crops, accelerator, folder, Path(out), resume, max_bad, command).run()
+    finally:
+        if folder is not None:
+            folder.close()
+        accelerator.free_memory()
+        # the next training of this process may ask for another precision or device
+        accelerate.state.AcceleratorState._reset_state(reset_partial_state=accelerator.num_processes == 1)
+        accelerate.state.GradientState._reset_state()
+
+
+def _check_classes(videos: Sequence[Video]) -> None:
+    found = {video.label for video in videos}
+    for label, name in enumerate(("real", "fake")):
+        if label not in found:
+            raise ValueError(f"the split 'train' holds no {name} video (label {label}); a training needs both classes")
+
+
+def environment(
+    recipe: Recipe, videos: Sequence[Video], accelerator: Any, crops: CropSource, command: str
+) -> dict[str, Any]:
+    """Where and on what a run takes place, as environment.json holds it."""
+    counts: dict[str, int] = defaultdict(int)
+    for video in videos:
+        counts[f"{video.split} {'fake' if video.label else 'real'}"] += 1
+    device = accelerator.device
+    return {
+        "index": index_hash(videos),
+        "videos": dict(counts),
+        "datasets": sorted({video.dataset for video in videos if video.dataset}),
+        "methods": sorted({video.method for video in videos if video.split == "train" and video.label}),
+        "faces": getattr(crops, "faces", None),
+        "seed": recipe.seed,
+        "device": str(device),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        "processes": accelerator.num_processes,
+        "threads": torch.get_num_threads(),
+        "command": command,
+        "versions": {
+            "dfops": dfops.__version__,
+            "python": sys.version.split()[0],
+            "torch": torch.__version__,
+            "cuda": torch.version.cuda,
+            "numpy": np.__version__,
+            "accelerate": require("accelerate", "training").__version__,
+        },
+    }
+
+
+@dataclass
+class _Position:
+    """How far a training has come: steps of the optimiser done, in all and in this epoch; and the best so far."""
+
+    epoch: int = 0
+    in_epoch: int = 0
+    step: int = 0
+    best: float | None = None
+    best_epoch: int | None = None
+
+
+class _Batches(Sampler[list[int]]):
+    """The batches of one process in one epoch: a permutation by seed and epoch, without those that were done."""
+
+    def __init__(self, count: int, recipe: Recipe, processes: int, process: int) -> None:
+        self.count, self.recipe, self.processes, self.process = count, recipe, processes, process
+        self.steps = count // (recipe.batch_size * recipe.accumulate * processes)
+        self.epoch, self.done = 0, 0
+
+    def __len__(self) -> int:
+        return (self.steps - self.done) * self.recipe.accumulate
+
+    def __iter__(self) -> Iterator[list[int]]:
+        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(_seed(self.recipe.seed, self.epoch)))
+        size = self.recipe.batch_size
+        for batch in range(self.done * self.recipe.accumulate, self.steps * self.recipe.accumulate):
+            begin = (batch * self.processes + self.process) * size
+            yield order[begin : begin + size].tolist()
+
+
+@dataclass
+class _Interval:
+    """What is summed up from one row of metrics.csv to the next."""
+
+    sums: dict[str, Tensor] = field(default_factory=dict)
+    batches: int = 0
+    begun: float = field(default_factory=time.perf_counter)
+    waited: float = 0.0
+
+
+class _Training:
+    def __init__(
+        self,
+        recipe: Recipe,
+        training: Sequence[Video],
+        videos: Sequence[Video],
+        crops: CropSource,
+        accelerator: Any,
+        folder: RunFolder | None,
+        out: Path,
+        resume: bool,
+        max_bad: float,
+        command: str,
+    ) -> None:
+        self.recipe, self.accelerator, self.folder, self.out = recipe, accelerator, folder, out
+        self.resume, self.command = resume, command
+        validating = [video for video in videos if video.split == "val"]
+        self.allowed_bad = max_bad * (len(training) + len(validating))
+        self.failed: dict[str, str] = folder.read_failed() if folder is not None and resume else {}
+        torch.manual_seed(recipe.seed)
+        objective = recipe.objective(training)
+        self.student: Detector = objective.student
+        self.student.trained, self.student.origin = False, Origin()
+        contract = self.student.contract
+        self.samples = recipe.samples(balanced(training, recipe), crops, contract)
+        self.validation = recipe.validation(validating, crops, contract) if validating else None
+        self.batches = _Batches(len(self.samples), recipe, accelerator.num_processes, accelerator.process_index)
+        if self.batches.steps < 1:
+            raise ValueError(
+                f"batch_size must leave at least one step an epoch: a step takes {recipe.batch_size} samples x "
+                f"{recipe.accumulate} x {accelerator.num_processes} processes, and there are {len(self.samples)}"
+            )
+        objective.to(accelerator.device)
+        self.objective, self.optimizer = accelerator.prepare(objective, recipe.optimizer(objective))
+        self.schedule = recipe.schedule(self.optimizer.optimizer, self.batches.steps)
+        self.average = (
+            AveragedModel(self.student, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True)
+            if recipe.average
+            else None
+        )
+        accelerator.register_for_checkpointing(self.schedule, *([self.average] if self.average is not None else []))
+        self.position = _Position()
+        # losses since they were last looked at: whether one was not finite, and the videos of the steps
+        self._bad = torch.zeros((), device=accelerator.device)
+        self._keys: list[tuple[int, list[str]]] = []
+
+    # ------------------------------------------------------------------ from the first step to the last
+
+    def run(self) -> None:
+        if self._finished():
+            LOG.info("%s: finished already, after %d epochs; nothing to do", self.out, self.recipe.epochs)
+            return
+        self._restore()
+        if self.validation is None and self.accelerator.is_main_process:
+            LOG.info("no validation split: every epoch is as good as the other, and there will be no %s", BEST)
+        loader = _loader(self.samples, self.batches, self.recipe.num_workers)
+        total = self.recipe.epochs * self.batches.steps
+        with progress_bar(
+            total=total,
+            initial=self.position.step,
+            desc="training",
+            unit="step",
+            shown=self.accelerator.is_main_process,
+        ) as bar:
+            while self.position.epoch < self.recipe.epochs:
+                self._epoch(loader, bar)
+        if self.folder is not None:
+            self.folder.written(FINAL, lambda: self._write_weights(FINAL, f"the last of {self.recipe.epochs} epochs"))
+            self.folder.draw_curves()
+            self.folder.write_card(self._card())
+
+    def _finished(self) -> bool:
+        done = torch.tensor(self.folder is not None and (self.out / FINAL).is_file(), device=self.accelerator.device)
+        return bool(self.accelerator.reduce(done.int(), "sum"))
+
+    def _restore(self) -> None:
+        """Go on from the last whole state, if there is one."""
+        progress = self.folder.progress() if self.folder is not None else None
+        if self.accelerator.num_processes > 1:
+            box = [progress]
+            require("accelerate.utils", "training").broadcast_object_list(box)
+            progress = box[0]
+        if progress is not None:
+            self.accelerator.load_state(str(self.out / STATE))
+            self.position = _Position(**progress)
+            if self.accelerator.is_main_process:
+                LOG.info("goes on after step %d, in epoch %d", self.position.step, self.position.epoch + 1)
+        elif self.resume and self.folder is not None:
+            LOG.info("%s holds no state yet: the training begins anew", self.out)
+        if self.folder is not None:
+            self.folder.open_metrics(self.position.step)
+
+    def _epoch(self, loader: DataLoader[Any], bar: Any) -> None:
+        position, recipe = self.position, self.recipe
+        self.samples.set_epoch(position.epoch)
+        self.batches.epoch, self.batches.done = position.epoch, position.in_epoch
+        self.objective.train()
+        if recipe.freeze_norms:
+            freeze_norms(self.objective)
+        interval = _Interval()
+        batches = iter(loader)
+        while position.in_epoch < self.batches.steps:
+            self._step(batches, interval)
+            bar.update()
+            if position.step % ROW_EVERY == 0 or position.in_epoch == self.batches.steps:
+                self._row(interval, bar)
+                interval = _Interval()
+            if position.step % recipe.save_every == 0 and position.in_epoch < self.batches.steps:
+                self._save()
+        position.epoch, position.in_epoch = position.epoch + 1, 0
+        self._share_failed()
+        self._validate()
+        self._save()
+        if self.folder is not None:
+            self.folder.draw_curves()
+
+    def _step(self, batches: Iterator[Mapping[str, Any]], interval: _Interval) -> None:
+        """One step of the optimiser."""
+        position = self.position
+        sent = require("accelerate.utils", "training").send_to_device
+        keys: list[str] = []
+        bad = torch.zeros((), device=self.accelerator.device)
+        losses: dict[str, Tensor] = {}
+        for part in range(self.recipe.accumulate):
+            begun = time.perf_counter()
+            batch = _next(batches)
+            interval.waited += time.perf_counter() - begun
+            keys += [str(key) for key in batch.get("video", ())]
+            self._note_failed(batch)
+            seed = _seed(self.recipe.seed, position.epoch, position.in_epoch, part, self.accelerator.process_index)
+            torch.manual_seed(seed)
+            generator = torch.Generator(self.accelerator.device).manual_seed(seed)
+            with self.accelerator.accumulate(self.objective):
+                losses = self.objective(sent(dict(batch), self.accelerator.device, non_blocking=True), generator)
+                for name, value in losses.items():
+                    bad += ~value.detach().isfinite().all()
+                    interval.sums[name] = interval.sums.get(name, 0) + value.detach().double().mean()
+                interval.batches += 1
+                self.accelerator.backward(losses["overall"])
+                if part < self.recipe.accumulate - 1:
+                    continue
+                self._keys.append((position.step + 1, keys))
+                self._check(bad, losses)
+                if self.recipe.clip_norm:
+                    self.accelerator.clip_grad_norm_(self.objective.parameters(), self.recipe.clip_norm)
+                self.optimizer.step()
+                self.schedule.step()
+                self.optimizer.zero_grad()
+        if self.average is not None:
+            self.average.update_parameters(self.student)
+        position.step += 1
+        position.in_epoch += 1
+
+    # ------------------------------------------------------------------ what may go wrong
+
+    def _check(self, bad: Tensor, losses: Mapping[str, Tensor]) -> None:
+        """End the training where a loss was not finite; on the CPU before its gradient reaches the weights."""
+        self._bad += bad
+        step = self.position.step + 1
+        last = self.position.in_epoch + 1 == self.batches.steps
+        if self.accelerator.device.type != "cpu" and step % CHECK_EVERY and not last:
+            return
+        if not float(self.accelerator.reduce(self._bad, "sum")):
+            self._keys.clear()
+            return
+        keys = [key for _, keys in self._keys for key in keys]
+        shown = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
+        steps = f"of step {step}" if len(self._keys) == 1 else f"of a step from {self._keys[0][0]} to {step}"
+        if len(self._keys) == 1 and not self._not_finite():
+            self._write_state()
+        raise diverged(
+            f"the loss {steps} (epoch {self.position.epoch + 1}) is not finite: {shown}, of the videos "
+            f"{', '.join(dict.fromkeys(keys))}",
+            self._kept(),
+        )
+
+    def _not_finite(self) -> str:
+        return not_finite(
+            {
+                "weights": self.accelerator.unwrap_model(self.objective).state_dict(),
+                "optimizer": self.optimizer.state_dict()["state"],
+            }
+        )
+
+    def _kept(self) -> str:
+        if self.folder is None:
+            return ""
+        progress = self.folder.progress()
+        return (
+            "" if progress is None else f"{self.folder.state} holds the last good weights, of step {progress['step']}"
+        )
+
+    def _note_failed(self, batch: Mapping[str, Any]) -> None:
+        """Count the videos that turned out to be unreadable, up to `max_bad`."""
+        new = {}
+        for text in batch.get("failed", ()):
+            for line in text.splitlines():
+                path, _, reason = line.partition(": ")
+                if path not in self.failed:
+                    new[path] = reason
+        if not new:
+            return
+        for path, reason in new.items():
+            LOG.warning("left out: %s: %s", path, reason)
+        self.failed.update(new)
+        if self.folder is not None:
+            self.folder.write_failed(self.failed)
+        if len(self.failed) > self.allowed_bad:
+            path, reason = next(iter(new.items()))
+            raise ValueError(
+                f"{len(self.failed)} videos cannot be read, more than --max-bad allows ({self.allowed_bad:.4g}); the "
+                f"last one is {path}: {reason}. {self.out / FAILED} names all; mend them, or raise --max-bad"
+            )
+
+    def _share_failed(self) -> None:
+        """Failures of all processes, in the file of the one that writes."""
+        if self.accelerator.num_processes > 1:
+            found = require("accelerate.utils", "training").gather_object([self.failed])
+            self.failed = {path: reason for one in found for path, reason in one.items()}
+            if self.folder is not None and self.failed:
+                self.folder.write_failed(self.failed)
+
+    # ------------------------------------------------------------------ what is kept
+
+    def _row(self, interval: _Interval, bar: Any) -> None:
+        means = {name: total / interval.batches for name, total in interval.sums.items()}
+        shared = self.accelerator.reduce(torch.stack(list(means.values())), "mean").tolist()
+        values = {("loss" if name == "overall" else f"loss_{name}"): v for name, v in zip(means, shared, strict=True)}
+        bar.set_postfix(loss=f"{values['loss']:.3f}", epoch=self.position.epoch + 1, refresh=False)
+        if self.folder is None:
+            return
+        seconds = time.perf_counter() - interval.begun
+        row = {
+            "kind": "step",
+            "epoch": self.position.epoch + 1,
+            "step": self.position.step,
+            "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
+            "seconds": round(seconds, 3),
+            "waiting": round(interval.waited / max(seconds, 1e-9), 4),
+            **values,
+        }
+        folder = self.folder
+        folder.written(METRICS, lambda: folder.add_row(row))
+
+    def _save(self) -> None:
+        if wrong := self._not_finite():
+            raise diverged(f"step {self.position.step} ends with values that are not finite in {wrong}", self._kept())
+        self._write_state()
+
+    def _write_state(self) -> None:
+        def write() -> None:
+            if self.folder is not None:
+                self.folder.begin_state()
+            self.accelerator.wait_for_everyone()
+            self.accelerator.save_state(str(self.out / NEW_STATE))
+            self.accelerator.wait_for_everyone()
+            if self.folder is not None:
+                self.folder.finish_state(vars(self.position))
+
+        if self.folder is None:
+            write()
+            return
+        try:
+            self.folder.written(f"the state of step {self.position.step}", write)
+        except OSError:
+            self.folder.drop_state()
+            raise
+
+    def _write_weights(self, name: str, what: str) -> None:
+        view = evaluating(self._judged())
+        view.trained = True
+        assert self.folder is not None
+        data = ", ".join(self.folder.environment()["datasets"]) or "an index"
+        weights.save(view, self.out / name, note=f"trained on {data} by the recipe {self.recipe.name}, {what}")
+
+    def _judged(self) -> Detector:
+        if self.average is None:
+            return self.student
+        inner: Any = self.average.module
+        return inner  # type: ignore[no-any-return]
+
+    # ------------------------------------------------------------------ validation
+
+    def _validate(self) -> None:
+        if self.validation is None:
+            return
+        found = self._validation_numbers()
+        position, name = self.position, self.recipe.best_metric
+        value = found.get(name)
+        better = value is not None and (
+            position.best is None or (value < position.best if name in LOWER_IS_BETTER else value > position.best)
+        )
+        if better:
+            position.best, position.best_epoch = value, position.epoch
+        if self.folder is None:
+            return
+        folder = self.folder
+        if value is None:
+            LOG.warning("the validation split defines no %s: %s", name, found.get("why", {}).get(name, "unknown"))
+        row = {
+            "kind": "epoch",
+            "epoch": position.epoch,
+            "step": position.step,
+            **{f"val_{key}": v for key, v in found.items() if isinstance(v, float)},
+        }
+        folder.written(METRICS, lambda: folder.add_row(row))
+        LOG.info(
+            "epoch %d of %d: %s",
+            position.epoch,
+            self.recipe.epochs,
+            ", ".join(f"{key} {v:.4f}" for key, v in found.items() if isinstance(v, float)),
+        )
+        if better:
+            folder.written(
+                BEST, lambda: self._write_weights(BEST, f"epoch {position.epoch}, validation {name} {value:.4f}")
+            )
+
+    def _validation_numbers(self) -> dict[str, Any]:
+        """Metrics of the videos of the validation split, and the mean cross-entropy of their clips."""
+        from dfmodels.scoring import video_score
+
+        assert self.validation is not None
+        view = evaluating(self._judged())
+        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
+        mine = list(range(rank, len(self.validation), processes))
+        size = self.recipe.batch_size
+        self.validation.set_epoch(0)
+        loader = _loader(
+            self.validation, [mine[i : i + size] for i in range(0, len(mine), size)], self.recipe.num_workers
+        )
+        rows: list[tuple[int, str, int, list[float]]] = []
+        seen = 0
+        batches = iter(loader)
+        with progress_bar(
+            total=len(loader), desc="validating", unit="batch", leave=False, shown=self.accelerator.is_main_process
+        ) as bar:
+            for _ in range(len(loader)):
+                batch = _next(batches)
+                self._note_failed(batch)
+                labels, videos = batch["label"], batch["video"]
+                counts = batch.get("counts", torch.ones(len(videos), dtype=torch.bool))
+                with torch.no_grad(), self.accelerator.autocast():
+                    logits = view(batch["images"].to(self.accelerator.device)).double().cpu()
+                for i in range(len(videos)):
+                    if counts[i]:
+                        rows.append((mine[seen + i], videos[i], int(labels[i]), logits[i].tolist()))
+                seen += len(videos)
+                bar.update()
+        if processes > 1:
+            rows = require("accelerate.utils", "training").gather_object(rows)
+            self._share_failed()
+        if not rows:
+            return {"why": {self.recipe.best_metric: "none of its videos can be read"}}
+        rows.sort()
+        clips: dict[str, list[list[float]]] = defaultdict(list)
+        label_of = {}
+        for _, video, label, values in rows:
+            clips[video].append(values)
+            label_of[video] = label
+        average = self.student.contract.average
+        scores = [video_score(torch.tensor(values), average) for values in clips.values()]
+        if not all(map(math.isfinite, scores)):
+            raise diverged(
+                f"epoch {self.position.epoch} judges the validation split by values that are not finite", self._kept()
+            )
+        found = measure([label_of[video] for video in clips], scores)
+        loss = F.cross_entropy(torch.tensor([row[3] for row in rows]), torch.tensor([row[2] for row in rows]))
+        return {**found, "loss": float(loss)}
+
+    # ------------------------------------------------------------------ the model card
+
+    def _card(self) -> str:
+        assert self.folder is not None
+        recipe, position = self.recipe, self.position
+        rows = [row for row in self.folder.rows if row["kind"] == "epoch"]
+        settings = "\n".join(f"| {name} | {value} |" for name, value in recipe.as_dict().items())
+        last = "\n".join(
+            f"| {name.removeprefix('val_')} | {value:.4f} |"
+            for name, value in (rows[-1] if rows else {}).items()
+            if name.startswith("val_") and isinstance(value, int | float)
+        )
+        validation = (
+            f"Best {recipe.best_metric} {position.best:.4f} after epoch {position.best_epoch} (`{BEST}`).\n\n"
+            if position.best is not None
+            else f"No validation split that defines {recipe.best_metric}, so there is no `{BEST}`.\n\n"
+        ) + (
+            f"After the last epoch:\n\n| metric | videos of the validation split |\n|---|---|\n{last}\n" if last else ""
+        )
+        facts = self.folder.environment()
+        data = "\n".join(f"| {name} | {count} |" for name, count in facts["videos"].items())
+        return CARD.format(
+            detector=recipe.detector,
+            recipe=recipe.name,
+            datasets=", ".join(facts["datasets"]) or "an index without names of data sets",
+            methods=", ".join(facts["methods"]) or "unnamed",
+            data=data,
+            index=facts["index"],
+            validation=validation,
+            settings=settings,
+            command=self.command or "dfmodels.training.train(...)",
+            version=dfops.__version__,
+            failed=len(self.failed),
+            final=FINAL,
+            curves=CURVES,
+        )
+
+
+CARD = """---
+library_name: dfmodels
+tags:
+- deepfake-detection
+---
+
+# {detector}, trained by the recipe {recipe}
+
+A detector of forged faces in videos: `dfmodels score VIDEO --weights {final}` gives the probability that it is fake.
+What it says of forgeries and cameras unlike those it was trained on is not known; `dfmodels evaluate` finds out.
+
+![losses and validation]({curves})
+
+## Data
+
+{datasets}; manipulations: {methods}. Index {index}; {failed} videos could not be read.
+Weights inherit the terms of the data that they were trained on; add the licence here before you share them.
+
+| split and class | videos |
+|---|---|
+{data}
+
+## Validation
+
+{validation}
+## Recipe
+
+| setting | value |
+|---|---|
+{settings}
+
+Made by dfops {version}:
+
+    {command}
+"""
+
+
+# ---------------------------------------------------------------------- parts
+
+
+def balanced(videos: Sequence[Video], recipe: Recipe) -> list[Video]:
+    """The videos, those of the rarer class again and again where the recipe says so."""
+    chosen = list(videos)
+    if recipe.balance == "oversample":
+        classes = [[video for video in videos if video.label == label] for label in (0, 1)]
+        rare, common = sorted(classes, key=len)
+        chosen += [rare[i % len(rare)] for i in range(len(common) - len(rare))]
+    return chosen
+
+
+def freeze_norms(module: nn.Module) -> None:
+    """Put all batch norms into inference mode."""
+    for part in module.modules():
+        if isinstance(part, _BatchNorm):
+            part.eval()
+
+
+def _loader(samples: Samples, batches: Any, num_workers: int) -> DataLoader[Any]:
+    # workers that begin as new programs inherit nothing of this one, neither locks nor threads; those of a fork server
+    # would not see it die, as that is their parent
+    return DataLoader(
+        samples,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        multiprocessing_context="spawn" if num_workers else None,
+        persistent_workers=num_workers > 0 and isinstance(batches, _Batches),
+        worker_init_fn=_begin_worker if num_workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def _begin_worker(_: int) -> None:
+    """One thread a worker: torch's own are one already, OpenCV's are not."""
+    try:
+        require("cv2", "reading images").setNumThreads(1)
+    except ImportError:
+        return
+
+
+def _next(batches: Iterator[Any]) -> Any:
+    """The next batch; an error of a worker as that worker raised it, without the lines of its program."""
+    try:
+        return next(batches)
+    except (ValueError, OSError, RuntimeError) as error:
+        first, _, rest = str(error).partition("\n")
+        if first.startswith("Caught ") and rest:
+            raise type(error)(rest.rstrip().rsplit("\n", 1)[-1].partition(": ")[2]) from error
+        raise
+
+
+def _seed(*numbers: int) -> int:
+    """One seed out of several numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -1,0 +1,139 @@
+"""Trainings in processes of their own: killed ones that go on, and two that train as one."""
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from dfmodels.training.run import FINAL, METRICS
+
+ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def command(out, **options):
+    return [sys.executable, "-m", "tests.training.trainer", str(out), json.dumps(options)]
+
+
+def run(out, **options):
+    return subprocess.run(command(out, **options), capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT)
+
+
+def rows(out, kind):
+    """Of metrics.csv, without the columns that are times."""
+    with (out / METRICS).open(newline="") as file:
+        return [
+            {name: value for name, value in row.items() if name not in ("seconds", "waiting")}
+            for row in csv.DictReader(file)
+            if row["kind"] == kind
+        ]
+
+
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    done = run(out, settings={"average": 0.9})
+    assert done.returncode == 0, done.stderr
+    return out
+
+
+def test_ten_kills_leave_no_trace(undisturbed, tmp_path):
+    """SIGKILL inside steps, in all parts of the writing of a state, and in that of a row."""
+    out, draws, killed = tmp_path / "run", random.Random(0), 0
+    moments = ["step", "begin", "finish", "swap", "row", "step", "begin", "swap", "finish", "swap"]
+    for inside in moments:
+        # the first `os.replace`s of a process write metrics.csv, those of a state follow
+        kill_at = draws.randint(1, 4) if inside == "step" else draws.randint(2, 4) if inside == "swap" else 1
+        done = run(out, settings={"average": 0.9}, resume=killed > 0, kill_at=kill_at, inside=inside)
+        assert done.returncode == -signal.SIGKILL, (inside, kill_at, done.stderr)
+        killed += 1
+    done = run(out, settings={"average": 0.9}, resume=True)
+    assert done.returncode == 0, done.stderr
+    assert killed == 10
+    assert (out / FINAL).read_bytes() == (undisturbed / FINAL).read_bytes()
+    assert rows(out, "epoch") == rows(undisturbed, "epoch")
+    assert not list(out.glob(".last*"))
+
+
+def test_a_kill_from_outside_with_workers_leaves_the_folder_free(tmp_path):
+    out = tmp_path / "run"
+    training = subprocess.Popen(
+        command(out, settings={"num_workers": 1, "epochs": 500}),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not (out / "last").is_dir():
+            assert time.monotonic() < deadline
+            assert training.poll() is None
+            time.sleep(0.05)
+        refused = run(out, resume=True, settings={"num_workers": 1, "epochs": 500})
+        assert refused.returncode == 1
+        assert f"is in use: process {training.pid} trains there" in refused.stderr
+        children = [
+            int(task.name)
+            for task in Path("/proc").iterdir()
+            if task.name.isdigit() and _session(task) == training.pid and int(task.name) != training.pid
+        ]
+        assert children
+        opened = {os.readlink(link) for child in children for link in Path(f"/proc/{child}/fd").iterdir()}
+        assert not [file for file in opened if file.startswith(str(out))]
+        training.send_signal(signal.SIGKILL)
+        training.wait()
+        again = run(out, resume=True, settings={"num_workers": 0, "epochs": 501})
+        assert "epochs was 500 and is now 501" in again.stderr  # and not that it is in use
+    finally:
+        os.killpg(training.pid, signal.SIGKILL)
+
+
+def _session(task):
+    try:
+        return int(task.joinpath("stat").read_text().rpartition(")")[2].split()[3])
+    except (OSError, ValueError):
+        return None
+
+
+def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
+    settings = {"freeze_norms": True, "model.drop": 0.0, "epochs": 2}
+    one, two = tmp_path / "one", tmp_path / "two"
+    options = {"videos": (26, 8)}  # the last two samples of an epoch make no batch
+    done = run(one, settings={**settings, "batch_size": 8}, trace=str(tmp_path / "one.trace"), **options)
+    assert done.returncode == 0, done.stderr
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]
+    launch += command(two, settings={**settings, "batch_size": 4}, trace=str(tmp_path / "two.trace"), **options)[2:]
+    done = subprocess.run(launch, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    for kind, name in (("step", "loss"), ("epoch", "val_loss")):
+        expected = [float(row[name]) for row in rows(one, kind)]
+        assert [float(row[name]) for row in rows(two, kind)] == pytest.approx(expected, rel=1e-5)
+        assert len(expected) == 2
+    seen = {}
+    for file in tmp_path.glob("*.trace.*"):
+        for line in file.read_text().splitlines():
+            epoch, step, keys = json.loads(line)
+            if any("train" in key for key in keys):
+                seen.setdefault(file.name.split(".")[0], {}).setdefault((epoch, step), []).extend(keys)
+    assert {k: sorted(v) for k, v in seen["one"].items()} == {k: sorted(v) for k, v in seen["two"].items()}
+    for epoch in range(2):
+        keys = [key for (e, _), found in seen["two"].items() if e == epoch for key in found]
+        assert len(keys) == len(set(keys)) == 24
