@@ -4,4 +4,5 @@ import sys
 
 from dfmodels.cli import main
 
-sys.exit(main())
+if __name__ == "__main__":  # a process that loads samples imports this too
+    sys.exit(main())

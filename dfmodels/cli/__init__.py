@@ -11,7 +11,7 @@ from contextlib import contextmanager
 
 import dfmodels
 import dfops
-from dfmodels.cli import app, compare, convert, demo, evaluate, fetch, index, info, models, prepare, score
+from dfmodels.cli import app, compare, convert, demo, evaluate, fetch, index, info, models, prepare, score, train
 from dfmodels.scoring.formats import printable
 
 COMMANDS = {
@@ -19,6 +19,7 @@ COMMANDS = {
     "app": app,
     "index": index,
     "prepare": prepare,
+    "train": train,
     "evaluate": evaluate,
     "compare": compare,
     "demo": demo,

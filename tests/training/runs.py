@@ -41,7 +41,7 @@ class Noise(Samples):
 
     def sample(self, index, draws):
         video = self.videos[index // self.per_video]
-        images = torch.from_numpy(draws.random((1, 3, 8, 8), np.float32)) + 0.3 * video.label + torch.rand(())
+        images = torch.from_numpy(draws.random((1, 3, 8, 8), np.float32)) + 0.3 * video.label + 0.1 * torch.rand(())
         if (int(self._epoch), video.id) in self.wrong:
             images = images * float("nan")
         failed = f"{video.key}: cannot be read" if video.id in self.failed else ""

@@ -91,7 +91,7 @@ def test_a_kill_from_outside_with_workers_leaves_the_folder_free(tmp_path):
         training.send_signal(signal.SIGKILL)
         training.wait()
         again = run(out, resume=True, settings={"num_workers": 0, "epochs": 501})
-        assert "epochs was 500 and is now 501" in again.stderr  # and not that it is in use
+        assert "epochs was 500 and is 501" in again.stderr  # and not that it is in use
     finally:
         os.killpg(training.pid, signal.SIGKILL)
 

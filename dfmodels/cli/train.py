@@ -1,0 +1,85 @@
+"""Train a detector by a published recipe."""
+
+import argparse
+import logging
+
+from dfmodels.cli.loading import add_row_choice, check_path, choose_device, choose_rows, parse_value
+from dfmodels.cli.prepare import parse_share
+from dfmodels.training.recipe import find_recipe, list_recipes
+
+LOG = logging.getLogger(__name__)
+EXAMPLE = "dfmodels train stil --data videos.csv --cache crops/ --out runs/stil --set epochs=20 model.size=128"
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("recipe", metavar="RECIPE", help=f"what is trained, and how: {', '.join(list_recipes())}")
+    parser.add_argument("--data", metavar="DATA", help="index of `dfmodels index`, or the root of a data set")
+    parser.add_argument(
+        "--cache", metavar="DIR", help="crops of `dfmodels prepare` (default: films are decoded as needed)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="folder of the run: weights, state, curves, model card")
+    parser.add_argument(
+        "--set",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="field of the recipe (--print shows them), or model.KEY for an option of the detector",
+    )
+    parser.add_argument("--resume", action="store_true", help="go on in --out after the last state that was saved")
+    parser.add_argument("--print", action="store_true", help="show the recipe as it would be used, and end")
+    parser.add_argument(
+        "--faces",
+        metavar="HOW",
+        help="as for `score`, or none: the frames are face crops already (default: what the cache has, else auto)",
+    )
+    parser.add_argument("--seed", type=int, help="the same as --set seed=N")
+    parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
+    parser.add_argument(
+        "--max-bad",
+        default="1%",
+        metavar="SHARE",
+        help="share of the videos that may be unreadable before the training ends, as 0.05 or 5%% (default: 1%%)",
+    )
+    add_row_choice(parser)
+
+
+def run(options: argparse.Namespace) -> int:
+    from dfmodels.data.crops import CropSource
+    from dfmodels.data.index import load_videos
+    from dfmodels.optional import require
+    from dfmodels.training.engine import train
+
+    settings = {}
+    for text in (text for texts in options.set for text in texts):
+        key, equals, value = text.partition("=")
+        if not key or not equals:
+            raise ValueError(f"--set must be KEY=VALUE, got {text!r}")
+        settings[key] = parse_value(value)
+    if options.seed is not None:
+        settings["seed"] = options.seed
+    recipe = find_recipe(options.recipe).with_settings(settings)
+    if options.print:
+        yaml = require("yaml", "showing a recipe")
+        print(yaml.safe_dump(recipe.as_dict(), sort_keys=False, allow_unicode=True), end="")
+        return 0
+    for name in ("data", "out"):
+        if getattr(options, name) is None:
+            raise ValueError(f"--{name} is missing; only --print does without it")
+    for name in ("data", "out", "cache"):
+        check_path(f"--{name}", getattr(options, name))
+    max_bad = parse_share("--max-bad", options.max_bad)
+    device = choose_device(options.device)
+    videos = choose_rows(load_videos(options.data), options)
+    crops = CropSource(options.faces, cache=options.cache)
+    train(
+        recipe,
+        videos,
+        options.out,
+        crops=crops,
+        resume=options.resume,
+        device=options.device if options.device == "auto" else device,
+        max_bad=max_bad,
+        command=options.typed,
+    )
+    return 0

@@ -1,0 +1,85 @@
+"""dfmodels train."""
+
+import pytest
+import torch
+import yaml
+
+from dfmodels.cli import main
+from dfmodels.data.index import write_index
+from dfmodels.registry import load
+from dfmodels.training.run import BEST, FINAL
+from tests.training import runs
+
+
+@pytest.fixture
+def index(tmp_path):
+    rows = []
+    for video in runs.videos():
+        path = tmp_path / "films" / video.path.name
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+        rows.append(type(video)(path, video.label, video.split, "Noise", video.method, video.id))
+    write_index(tmp_path / "videos.csv", rows)
+    return str(tmp_path / "videos.csv")
+
+
+def train(*arguments):
+    return main(["train", "tiny", "--device", "cpu", "--faces", "none", *map(str, arguments)])
+
+
+def test_prints_the_recipe_as_it_is_used(capsys):
+    assert main(["train", "stil", "--print", "--set", "learning_rate=3e-4", "model.size=64", "--seed", "5"]) == 0
+    shown = yaml.safe_load(capsys.readouterr().out)
+    assert (shown["recipe"], shown["learning_rate"], shown["seed"], shown["model"]) == ("stil", 3e-4, 5, {"size": 64})
+
+
+def test_trains_and_goes_on(index, tmp_path, capsys):
+    out = tmp_path / "run"
+    assert train("--data", index, "--out", out, "--set", "epochs=1") == 0
+    assert load(out / FINAL).name == load(out / BEST).name == "tiny"
+    assert train("--data", index, "--out", out, "--set", "epochs=1") == 2
+    assert "is not empty: go on there with --resume" in capsys.readouterr().err
+    assert train("--data", index, "--out", out, "--set", "epochs=1", "--resume") == 0
+    assert "finished already" in capsys.readouterr().err
+    assert train("--data", index, "--out", out, "--resume") == 2
+    assert "epochs was 1 and is 3" in capsys.readouterr().err
+    assert train("--data", index, "--out", out, "--set", "epochs=1", "--resume", "--limit", "6") == 2
+    assert "index was " in capsys.readouterr().err
+    assert train("--data", index, "--out", tmp_path / "other", "--where", "method=real") == 2
+    assert "holds no fake video (label 1)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--set", "epoch=3"], "did you mean 'epochs'"),
+        (["--set", "epochs"], "--set must be KEY=VALUE, got 'epochs'"),
+        (["--set", "epochs=many"], "epochs must be a whole number, got 'many'"),
+        (["--set", "model.sise=3"], "tiny has no option 'sise'"),
+        (["--data", "nowhere.csv", "--out", "run"], "nowhere.csv is not there"),
+        (["--out", "run"], "--data is missing"),
+        (["--max-bad", "2", "--data", "a", "--out", "run"], "--max-bad must be a share"),
+    ],
+)
+def test_usage(arguments, message, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert train(*arguments) == 2
+    shown = capsys.readouterr().err
+    assert message in shown
+    assert "Traceback" not in shown
+    assert not list(tmp_path.iterdir())
+
+
+def test_unknown_recipe(capsys):
+    assert main(["train", "stll", "--print"]) == 2
+    assert "unknown recipe 'stll'; did you mean 'stil'" in capsys.readouterr().err
+
+
+def test_a_published_recipe_trains_on_films(miniature, tmp_path):
+    """From folders of frames to weights, through the crops that scoring would cut."""
+    torch.set_num_threads(1)
+    options = ["--set", "epochs=1", "batch_size=4", "model.size=32", "model.num_frames=2", "model.layers=[1,1,1]"]
+    options += ["model.planes=[8,8,8]", "model.stem_channels=[8,8]", "model.reduction=2", "model.clamp_pool=true"]
+    arguments = ["train", "stil", "--data", str(miniature), "--faces", "none", "--out", str(tmp_path / "run")]
+    assert main([*arguments, "--device", "cpu", *options]) == 0
+    assert load(tmp_path / "run" / FINAL).trained

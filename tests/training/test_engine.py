@@ -1,0 +1,229 @@
+"""The engine in this process: what a run leaves, how it goes on, and what ends it."""
+
+import csv
+import json
+import resource
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from dfmodels.registry import load
+from dfmodels.training import engine
+from dfmodels.training.divergence import DivergedError
+from dfmodels.training.engine import train
+from dfmodels.training.run import BEST, FINAL
+from tests.training import runs
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def run(out, settings=None, videos=None, **options):
+    recipe = runs.TinyRecipe().with_settings(settings or {})
+    train(recipe, runs.videos() if videos is None else videos, out, crops=None, device="cpu", **options)
+
+
+def rows(out):
+    with (out / "metrics.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def state(out):
+    return json.loads((out / "last" / "progress.json").read_text())
+
+
+def test_what_a_run_leaves(tmp_path):
+    run(tmp_path / "run")
+    names = {path.name.split(".out.")[0] for path in (tmp_path / "run").iterdir()}
+    files = {".lock", "recipe.yaml", "environment.json", "metrics.csv", "events", "curves.png", "README.md", "last"}
+    assert names == {*files, BEST, FINAL}
+    for name in (BEST, FINAL):
+        model = load(tmp_path / "run" / name)
+        assert model.trained
+        assert "trained on Noise by the recipe tiny" in model.origin.note
+    epochs = [row for row in rows(tmp_path / "run") if row["kind"] == "epoch"]
+    best = max(epochs, key=lambda row: float(row["val_auc"]))
+    assert (
+        f"epoch {best['epoch']}, validation auc {float(best['val_auc']):.4f}"
+        in load(tmp_path / "run" / BEST).origin.note
+    )
+    facts = json.loads((tmp_path / "run" / "environment.json").read_text())
+    assert facts["videos"] == {"train real": 12, "train fake": 12, "val real": 4, "val fake": 4}
+    assert facts["versions"]["torch"] == torch.__version__
+
+
+def test_it_learns(tmp_path):
+    run(tmp_path / "run", {"epochs": 12, "model.drop": 0.0, "learning_rate": 0.05})
+    losses = [float(row["loss"]) for row in rows(tmp_path / "run") if row["kind"] == "step"]
+    assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
+
+
+@pytest.mark.parametrize("settings", [{}, {"average": 0.9}, {"accumulate": 2}, {"clip_norm": 0.1}, {"num_workers": 1}])
+def test_a_repeated_run_is_the_same(tmp_path, settings):
+    for name in ("one", "two"):
+        run(tmp_path / name, settings if name == "one" else {**settings, "num_workers": 0})
+    assert (tmp_path / "one" / FINAL).read_bytes() == (tmp_path / "two" / FINAL).read_bytes()
+
+
+def test_two_batches_whose_gradients_make_one_step_are_a_batch_of_twice_the_size(tmp_path):
+    settings = {"freeze_norms": True, "model.drop": 0.0}
+    run(tmp_path / "one", {**settings, "batch_size": 8})
+    run(tmp_path / "two", {**settings, "accumulate": 2})
+    one, two = (load(tmp_path / name / FINAL).state_dict() for name in ("one", "two"))
+    torch.testing.assert_close(one, two)
+
+
+def test_frozen_norms_keep_their_statistics(tmp_path):
+    for freeze in (False, True):
+        run(tmp_path / str(freeze), {"freeze_norms": freeze})
+        norms = [part for part in load(tmp_path / str(freeze) / FINAL).modules() if isinstance(part, _BatchNorm)]
+        assert all(torch.equal(norm.running_mean, torch.zeros(4)) == freeze for norm in norms)
+        assert len(norms) == 1
+
+
+def test_without_a_validation_split_there_is_no_best(tmp_path, caplog):
+    caplog.set_level("INFO")
+    run(tmp_path / "run", videos=runs.videos(24, 0))
+    assert "no validation split" in caplog.text
+    assert not (tmp_path / "run" / BEST).exists()
+    assert (tmp_path / "run" / FINAL).exists()
+    assert "there is no `best.safetensors`" in (tmp_path / "run" / "README.md").read_text()
+
+
+@pytest.mark.parametrize(("label", "name"), [(0, "fake"), (1, "real")])
+def test_one_class_alone(tmp_path, label, name):
+    videos = [video for video in runs.videos() if video.label == label]
+    with pytest.raises(ValueError, match=f"the split 'train' holds no {name} video"):
+        run(tmp_path / "run", videos=videos)
+    assert not (tmp_path / "run").exists()
+
+
+def test_fewer_samples_than_a_step_takes(tmp_path):
+    with pytest.raises(ValueError, match="a step takes 25 samples x 1 x 1 processes, and there are 24"):
+        run(tmp_path / "run", {"batch_size": 25})
+
+
+def test_balance():
+    videos = [video for video in runs.videos(12, 0) if video.label or video.id in ("train0", "train2")]
+    ids = [video.id for video in engine.balanced(videos, runs.TinyRecipe(balance="oversample"))]
+    assert {name: ids.count(name) for name in ids if int(name[5:]) % 2 == 0} == {"train0": 3, "train2": 3}
+    assert engine.balanced(videos, runs.TinyRecipe()) == videos
+
+
+def test_folders_that_are_not_empty(tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(ValueError, match=r"is not empty: go on there with --resume"):
+        run(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    with pytest.raises(ValueError, match="--out must be a folder"):
+        run(tmp_path / "notes.txt")
+
+
+def test_a_resume_without_a_state_begins_anew(tmp_path, caplog):
+    caplog.set_level("INFO")
+    run(tmp_path / "run", resume=True)
+    assert "holds no state yet: the training begins anew" in caplog.text
+    assert (tmp_path / "run" / FINAL).exists()
+
+
+def test_a_resume_of_another_run(tmp_path):
+    run(tmp_path / "run", {"model.width": 3})
+    before = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    with pytest.raises(
+        ValueError, match=r"holds another run: learning_rate was 0.01 and is 0.1; model.width was 3 and is"
+    ):
+        run(tmp_path / "run", {"model.width": 4, "learning_rate": 0.1}, resume=True)
+    with pytest.raises(ValueError, match="index was '"):
+        run(tmp_path / "run", {"model.width": 3}, videos=runs.videos(26), resume=True)
+    after = {path: path.read_bytes() for path in (tmp_path / "run").rglob("*") if path.is_file()}
+    before.pop(tmp_path / "run" / ".lock"), after.pop(tmp_path / "run" / ".lock")
+    assert before == after
+
+
+def test_a_loss_that_is_not_finite(tmp_path):
+    with pytest.raises(
+        DivergedError,
+        match=r"the loss of step \d+ \(epoch 2\) is not finite: overall nan, of the videos .*"
+        r"/nowhere/train7.mp4.*last holds the last good weights, of step",
+    ) as caught:
+        run(tmp_path / "run", {"wrong": ["1/train7"]})
+    reached = state(tmp_path / "run")
+    assert f"the loss of step {reached['step'] + 1} " in str(caught.value)
+    from safetensors.torch import load_file
+
+    weights = load_file(tmp_path / "run" / "last" / "model.safetensors")
+    assert all(tensor.isfinite().all() for tensor in weights.values() if tensor.is_floating_point())
+    assert (tmp_path / "run" / BEST).exists()
+    assert not (tmp_path / "run" / FINAL).exists()
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
+    """A finite loss whose gradient is not."""
+    taken = engine._Training._step
+
+    def step(self, batches, interval):
+        taken(self, batches, interval)
+        if self.position.step == 9:
+            with torch.no_grad():
+                next(self.student.parameters()).fill_(float("nan"))
+
+    monkeypatch.setattr(engine._Training, "_step", step)
+    with pytest.raises(DivergedError, match="the last good weights, of step 8"):
+        run(tmp_path / "run")
+    assert state(tmp_path / "run")["step"] == 8
+
+
+def test_videos_that_cannot_be_read(tmp_path):
+    settings = {"failed": ["train3", "val1"]}
+    run(tmp_path / "some", settings, max_bad=0.1)
+    with (tmp_path / "some" / "failed.csv").open(newline="") as file:
+        assert {row["path"] for row in csv.DictReader(file)} == {"/nowhere/train3.mp4", "/nowhere/val1.mp4"}
+    assert "2 videos could not be read" in (tmp_path / "some" / "README.md").read_text()
+    with pytest.raises(ValueError, match=r"1 videos cannot be read, more than --max-bad allows \(0.32\).*train3.mp4"):
+        run(tmp_path / "many", settings)
+
+
+def test_a_full_disk_leaves_the_last_state_whole(tmp_path, monkeypatch):
+    """A limit on the size of files stands in for it: the state no longer fits."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    begin, calls = engine.RunFolder.begin_state, []
+
+    def full(self):
+        calls.append(1)
+        if len(calls) == 3:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))
+        return begin(self)
+
+    monkeypatch.setattr(engine.RunFolder, "begin_state", full)
+    try:
+        with pytest.raises(OSError, match=r"the state of step 6 cannot be written: .*last holds step 4; make room"):
+            run(tmp_path / "run")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert state(tmp_path / "run")["step"] == 4
+    assert not list((tmp_path / "run").glob(".last*"))
+    monkeypatch.undo()
+    run(tmp_path / "run", resume=True)
+    run(tmp_path / "undisturbed")
+    assert (tmp_path / "run" / FINAL).read_bytes() == (tmp_path / "undisturbed" / FINAL).read_bytes()
+
+
+def test_the_best_epoch_by_a_number_that_is_better_low(tmp_path):
+    run(tmp_path / "run", {"best_metric": "loss", "epochs": 4})
+    epochs = {row["epoch"]: float(row["val_loss"]) for row in rows(tmp_path / "run") if row["kind"] == "epoch"}
+    assert state(tmp_path / "run")["best_epoch"] == int(min(epochs, key=epochs.get))
+
+
+def test_the_random_state_of_the_caller_is_left_alone(tmp_path):
+    before = torch.get_rng_state()
+    run(tmp_path / "run", {"epochs": 1})
+    assert torch.equal(torch.get_rng_state(), before)
+    assert isinstance(nn.Linear(1, 1), nn.Module)
