@@ -467,7 +467,7 @@ class _Training:
         if self.average is None:
             return self.student
         inner: Any = self.average.module
-        return inner  # type: ignore[no-any-return]
+        return inner
 
     # ------------------------------------------------------------------ validation
 

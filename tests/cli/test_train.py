@@ -79,7 +79,7 @@ def test_a_published_recipe_trains_on_films(miniature, tmp_path):
     """From folders of frames to weights, through the crops that scoring would cut."""
     torch.set_num_threads(1)
     options = ["--set", "epochs=1", "batch_size=4", "model.size=32", "model.num_frames=2", "model.layers=[1,1,1]"]
-    options += ["model.planes=[8,8,8]", "model.stem_channels=[8,8]", "model.reduction=2", "model.clamp_pool=true"]
+    options += ["model.planes=[16,16,16]", "model.stem_channels=[8,8]", "model.reduction=2", "model.clamp_pool=true"]
     arguments = ["train", "stil", "--data", str(miniature), "--faces", "none", "--out", str(tmp_path / "run")]
     assert main([*arguments, "--device", "cpu", *options]) == 0
     assert load(tmp_path / "run" / FINAL).trained

@@ -109,20 +109,23 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     options = {"videos": (26, 8)}  # the last two samples of an epoch make no batch
     done = run(one, settings={**settings, "batch_size": 8}, trace=str(tmp_path / "one.trace"), **options)
     assert done.returncode == 0, done.stderr
-    launch = [
-        sys.executable,
-        "-m",
-        "accelerate.commands.launch",
-        "--cpu",
-        "--num_processes",
-        "2",
+    # --multi_gpu is what starts several processes; without a GPU they talk over gloo
+    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
+    launch += [
         "--num_machines",
         "1",
+        "--mixed_precision",
+        "no",
+        "--dynamo_backend",
+        "no",
+        "--main_process_port",
+        "0",
+        "-m",
     ]
-    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]
     launch += command(two, settings={**settings, "batch_size": 4}, trace=str(tmp_path / "two.trace"), **options)[2:]
     done = subprocess.run(launch, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
+    assert json.loads((two / "environment.json").read_text())["processes"] == 2
     for kind, name in (("step", "loss"), ("epoch", "val_loss")):
         expected = [float(row[name]) for row in rows(one, kind)]
         assert [float(row[name]) for row in rows(two, kind)] == pytest.approx(expected, rel=1e-5)
