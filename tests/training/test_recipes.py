@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from dfmodels.training.recipes import STIL, STILDeepfakeBench
+from dfmodels.data.augmentation import HueSaturation, PCAColour, Rotate
+from dfmodels.training.recipes import STIL, Frame, STILDeepfakeBench
 from dfmodels.training.recipes.lsda import lsda
 from dfmodels.training.recipes.stil import reverse_and_mirror
 from tests.golden.run_stil import rates
@@ -34,6 +35,30 @@ def test_stil_deepfakebench():
     assert (group["betas"], group["weight_decay"]) == ((0.9, 0.999), 5e-4)
     assert rates(recipe, 3, 20) == [2e-4] * 20
     assert (recipe.epochs, recipe.batch_size, recipe.clips_per_video, recipe.frames_per_video) == (10, 8, 4, 32)
+
+
+def steps(recipe):
+    return [apply.transforms[0] for apply in recipe.augmentation().steps.transforms]
+
+
+def test_augmentation_of_stil_deepfakebench():
+    colours = steps(STILDeepfakeBench())[3].transforms
+    assert {PCAColour, HueSaturation} <= {type(colour) for colour in colours}
+
+
+def test_frame():
+    recipe = Frame()
+    group = group_of(recipe)
+    assert (group["betas"], group["weight_decay"]) == ((0.9, 0.999), 5e-4)
+    assert rates(recipe, 3, 20) == [2e-4] * 20
+    assert (recipe.epochs, recipe.batch_size, recipe.clips_per_video, recipe.frames_per_video) == (10, 32, 32, 32)
+    assert [step.degrees for step in steps(recipe) if isinstance(step, Rotate)] == [10.0]
+    assert len(steps(recipe)[3].transforms) == 1
+
+
+def test_frame_does_not_turn_faces_for_xception():
+    recipe = Frame().with_settings({"model.encoder": "bench_xception"})
+    assert not [step for step in steps(recipe) if isinstance(step, Rotate)]
 
 
 def test_lsda():

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
+from dfmodels.data.augmentation import stil_bench_augmentation
 from dfmodels.training.recipe import Recipe, register
 from dfmodels.video.sampling import SPAN
 
@@ -68,6 +69,9 @@ class STILDeepfakeBench(Recipe):
     clips_per_video: int = 4
     frames_per_video: int = 32
     model: Mapping[str, Any] = field(default_factory=lambda: {"preset": "deepfakebench"})
+
+    def augmentation(self) -> Callable[[Tensor], Tensor]:
+        return stil_bench_augmentation()
 
 
 def reverse_and_mirror(clip: Tensor, generator: torch.Generator | None = None) -> Tensor:
