@@ -1,6 +1,9 @@
 """Data sets: indexes of videos, groups of a real face and its forgeries, and their frames one by one."""
 
 from dfmodels._moved import moved
+from dfmodels.data.cache import CropCache, prepare_video
+from dfmodels.data.clips import ClipSamples
+from dfmodels.data.crops import Crops, CropSource, open_crops
 from dfmodels.data.groups import ForgeryGroups, VideoFrames, collate_groups, make_groups
 from dfmodels.data.index import (
     Video,
@@ -14,9 +17,20 @@ from dfmodels.data.index import (
     write_index,
 )
 from dfmodels.data.layouts import deepfakebench_videos, folder_videos, read_pairs
+from dfmodels.data.plan import FramePlan
+from dfmodels.data.prepare import CropJob, prepare_crops
+from dfmodels.data.samples import Sample, Samples, one_thread
 
 __all__ = [
+    "ClipSamples",
+    "CropCache",
+    "CropJob",
+    "CropSource",
+    "Crops",
     "ForgeryGroups",
+    "FramePlan",
+    "Sample",
+    "Samples",
     "Video",
     "VideoFrames",
     "check_classes",
@@ -27,6 +41,10 @@ __all__ = [
     "limit",
     "load_videos",
     "make_groups",
+    "one_thread",
+    "open_crops",
+    "prepare_crops",
+    "prepare_video",
     "read_index",
     "read_pairs",
     "warn_of_shared_identities",

@@ -142,7 +142,7 @@ class Estimate:
             seconds = self.total * sum(each.seconds for each in self.done) / len(self.done)
             free = shutil.disk_usage(self.cache.folder).free
             LOG.info(
-                "%d videos: about %s and %s with %d processes, by %d of them; %s are free in %s",
+                "%d videos: about %s, and %s in %d at a time, by %d of them; %s are free in %s",
                 self.total,
                 in_bytes(size),
                 in_time(seconds / min(self.workers, self.total)),

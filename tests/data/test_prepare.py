@@ -187,7 +187,7 @@ def test_estimate(root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, 
     for job in jobs[:4]:
         estimate.add(Prepared(job, 2_000_000, 90.0))
     note, warning = (record.message for record in caplog.records)
-    assert note.startswith("100 videos: about 200 MB and 2 h 30 min with 1 processes, by 4 of them; 10 MB are free in")
+    assert note.startswith("100 videos: about 200 MB, and 2 h 30 min in 1 at a time, by 4 of them; 10 MB are free in")
     assert "will not hold them: free 182 MB" in warning
 
 
