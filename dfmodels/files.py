@@ -1,4 +1,4 @@
-"""Files that are complete or not there, and folders for them."""
+"""Files that are complete or not there, folders for them, and their names on a line of text."""
 
 import hashlib
 import os
@@ -54,6 +54,11 @@ def writable_folder(name: str, folder: Path) -> Path:
     if not os.access(folder, os.W_OK | os.X_OK):
         raise ValueError(f"{name} must be a folder to write to, {folder} does not allow it")
     return folder
+
+
+def printable(text: str) -> str:
+    """Text of one line: escapes in the place of line breaks, control characters and what is no Unicode."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def sha256(path: str | Path) -> str:

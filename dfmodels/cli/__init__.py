@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import dfmodels
 import dfops
 from dfmodels.cli import app, compare, convert, demo, evaluate, fetch, index, info, models, prepare, score, train
-from dfmodels.scoring.formats import printable
+from dfmodels.files import printable
 
 COMMANDS = {
     "score": score,

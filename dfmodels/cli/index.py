@@ -9,7 +9,7 @@ from pathlib import Path
 from dfmodels.cli.loading import add_row_choice, check_path, choose_rows
 from dfmodels.data.index import COLUMNS, IDENTITY, LABELS, SPLITS, Video, warn_of_shared_identities, write_index
 from dfmodels.data.layouts import LAYOUTS, index_root
-from dfmodels.scoring.formats import printable
+from dfmodels.files import printable
 from dfmodels.video.images import natural_key
 
 LOG = logging.getLogger(__name__)

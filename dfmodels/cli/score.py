@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from dfmodels.cli.loading import add_model_arguments, check_path, choose_device, load_model, parse_settings
 from dfmodels.detector import AVERAGES, Detector
+from dfmodels.files import printable
 from dfmodels.inference import optimize
 from dfmodels.scoring.batch import iter_scores, spared
 from dfmodels.scoring.batch import score_videos as score_videos  # scripts take it from here
-from dfmodels.scoring.formats import FORMATS, Form, printable, tally
+from dfmodels.scoring.formats import FORMATS, Form, tally
 from dfmodels.scoring.result import VideoScore
 from dfmodels.scoring.rows import Results, describe_run, results_form
 from dfmodels.scoring.video import ALL_PEOPLE, BATCH_FRAMES

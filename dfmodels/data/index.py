@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
-from dfmodels.files import atomic_write
+from dfmodels.files import atomic_write, printable
 from dfmodels.video.images import IMAGE_SUFFIXES, list_images, natural_key
 from dfmodels.video.search import VIDEO_SUFFIXES
 
@@ -360,4 +360,4 @@ def check_classes(videos: Iterable[Video], split: str = "train", of: str = "the 
 def named(names: Sequence[str], between: str = "; ") -> str:
     """The first few of many names, and how many more there are."""
     rest = len(names) - _MOST_NAMED
-    return between.join(names[:_MOST_NAMED]) + (f"{between}and {rest} more" if rest > 0 else "")
+    return between.join(map(printable, names[:_MOST_NAMED])) + (f"{between}and {rest} more" if rest > 0 else "")

@@ -14,9 +14,9 @@ from sklearn.metrics import roc_curve
 from dfmodels.evaluation.folder import GROUP_ROWS, METRICS, SCORES, columns, groups, head, number, read_metrics, row
 from dfmodels.evaluation.metrics import AREAS, NAMES
 from dfmodels.evaluation.table import Scores, read_scores
-from dfmodels.files import atomic_write, writable_folder
+from dfmodels.files import atomic_write, printable, writable_folder
 from dfmodels.optional import require
-from dfmodels.scoring.formats import counted, printable
+from dfmodels.scoring.formats import counted
 
 TABLE, PICTURE = "comparison.csv", "roc.png"
 COUNTS = ("n_real", "n_fake", "n_failed")

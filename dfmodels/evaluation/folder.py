@@ -9,8 +9,7 @@ from typing import Any
 
 from dfmodels.evaluation.metrics import AREAS
 from dfmodels.evaluation.table import Scores, write_scores
-from dfmodels.files import atomic_write, writable_folder
-from dfmodels.scoring.formats import printable
+from dfmodels.files import atomic_write, printable, writable_folder
 
 METRICS, SCORES, PAGE = "metrics.json", "scores.csv", "report.html"
 GROUP_ROWS = 40  # of the summary

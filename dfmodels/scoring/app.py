@@ -25,8 +25,9 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from dfmodels.detector import Detector
+from dfmodels.files import printable
 from dfmodels.optional import require
-from dfmodels.scoring.formats import SHOWN_HASH, printable
+from dfmodels.scoring.formats import SHOWN_HASH
 from dfmodels.scoring.report import render
 from dfmodels.scoring.result import VideoScore
 from dfmodels.scoring.video import score_video

@@ -9,9 +9,8 @@ from typing import Any, Literal
 
 from torch import nn
 
-from dfmodels.files import writable_folder
+from dfmodels.files import printable, writable_folder
 from dfmodels.progress import progress_bar
-from dfmodels.scoring.formats import printable
 from dfmodels.scoring.result import VideoScore
 from dfmodels.scoring.video import score_video
 from dfmodels.video import FaceDetector, face_detector

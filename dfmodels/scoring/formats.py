@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from dfmodels.detector import Origin
+from dfmodels.files import printable
 from dfmodels.scoring.result import REASONS, VideoScore
 
 SHOWN_HASH = 12  # digits of a SHA-256 that people are shown
@@ -281,11 +282,6 @@ def share_text(share: float) -> str:
 def tally(verdicts: Mapping[str, int]) -> str:
     """How many videos have which verdict."""
     return ", ".join(f"{verdicts.get(verdict, 0)} {verdict}" for verdict in ("fake", "real", "failed"))
-
-
-def printable(text: str) -> str:
-    """Text of one line: escapes in the place of line breaks, control characters and what is no Unicode."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _round(seconds: float) -> float | None:

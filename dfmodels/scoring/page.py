@@ -14,8 +14,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from numpy.typing import NDArray
 
+from dfmodels.files import printable
 from dfmodels.optional import require
-from dfmodels.scoring.formats import printable
 
 
 def _shown(value: Any) -> Any:

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dfmodels.files import atomic_write
+from dfmodels.files import atomic_write, printable
 from dfmodels.optional import require
 from dfmodels.scoring import timeline, words
-from dfmodels.scoring.formats import about, about_weights, printable
+from dfmodels.scoring.formats import about, about_weights
 from dfmodels.scoring.pictures import boxed, overlay
 from dfmodels.scoring.result import REASONS, VideoScore
 from dfmodels.scoring.timeline import Mark

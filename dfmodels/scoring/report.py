@@ -12,10 +12,9 @@ from typing import IO, Any
 
 from markupsafe import Markup
 
-from dfmodels.files import atomic_write, sha256
+from dfmodels.files import atomic_write, printable, sha256
 from dfmodels.scoring import timeline, words
 from dfmodels.scoring.drawing import drawing
-from dfmodels.scoring.formats import printable
 from dfmodels.scoring.page import ENVIRONMENT, picture
 from dfmodels.scoring.pictures import boxed, overlay
 from dfmodels.scoring.result import REASONS, VideoScore

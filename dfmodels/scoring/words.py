@@ -2,7 +2,8 @@
 
 from pathlib import Path
 
-from dfmodels.scoring.formats import SHOWN_HASH, printable
+from dfmodels.files import printable
+from dfmodels.scoring.formats import SHOWN_HASH
 from dfmodels.scoring.formats import calibrated as calibrated
 from dfmodels.scoring.formats import counted as counted
 from dfmodels.scoring.formats import left_out as left_out
