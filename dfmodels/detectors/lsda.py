@@ -130,9 +130,9 @@ class LSDA(Detector):
         return CLASSIFIERS.search(key) is not None
 
 
-# parts of a training, as released and as `distill` names them
+# parts of a training, as released and as `LSDADistillation` names them
 TRAINING_ONLY = re.compile(
-    r"(encoder_c|encoders_f\.\d+|fc_weights|mlp|real_encoder|forgery_encoders\.\d+|fusion|domain_head)\."
+    r"(encoder_c|encoders_f\.\d+|fc_weights|mlp|real_encoder|forgery_encoders\.\d+|fusion|domain_head)\.|centroid$"
 )
 # of the files of a backbone: of the package, and of DeepfakeBench's detector, whose stem pads less than this encoder's
 CLASSIFIERS = re.compile(r"(^|\.)(_fc|last_layer)\.")

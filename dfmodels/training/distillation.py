@@ -83,7 +83,7 @@ def distill(
         with torch.random.fork_rng():
             torch.manual_seed(_seed(seed, epoch))  # stochastic depth has no generator of its own
             for step, (images, _) in enumerate(loader):
-                losses = training.losses(training(images.to(device, non_blocking=True), generator=draws))
+                losses = training({"images": images.to(device, non_blocking=True)}, draws)
                 optimizer.zero_grad()
                 losses["overall"].backward()
                 optimizer.step()
@@ -91,7 +91,7 @@ def distill(
                 if progress is not None:
                     progress(epoch * steps + step + 1, epochs * steps)
         history.append(sums.means())
-        state = {**training.state_dict(), "centroid": training.centroid, "optimizer": optimizer.state_dict()}
+        state = {**training.state_dict(), "optimizer": optimizer.state_dict()}
         check_state(state, epoch, kept)
         if checkpoint is not None:
             _write(training, optimizer, history, Path(checkpoint))
@@ -108,7 +108,6 @@ def _write(training: LSDADistillation, optimizer: Optimizer, history: list[dict[
     content = {
         "state_dict": training.state_dict(),
         "optimizer": optimizer.state_dict(),
-        "centroid": training.centroid,
         "history": history,
     }
     with atomic_write(path) as partial:
@@ -123,19 +122,16 @@ def resume(training: LSDADistillation, optimizer: Optimizer, path: str | Path) -
     """
     device = next(training.parameters()).device
     content: Any = weights.unpickle(path, device)
-    if not isinstance(content, dict) or not content.keys() >= {"state_dict", "optimizer", "centroid", "history"}:
+    if not isinstance(content, dict) or not content.keys() >= {"state_dict", "optimizer", "history"}:
         raise ValueError(f"checkpoint {path} was not written by a training of lsda; name another file to begin anew")
-    centroid, history = content["centroid"], content["history"]
+    history = content["history"]
     try:
         training.load_state_dict(content["state_dict"])
         optimizer.load_state_dict(content["optimizer"])
-        if not isinstance(centroid, Tensor | None):
-            raise ValueError(f"centroid must be a tensor or None, got {type(centroid).__name__}")
         if not isinstance(history, list) or not all(isinstance(losses, dict) for losses in history):
             raise ValueError(f"history must be a list of the losses of each epoch, got {history!r:.100}")
     except Exception as error:  # of a damaged file, anything
         raise ValueError(
             f"checkpoint {path} holds another training; name another file to begin anew. {error}"
         ) from error
-    training.centroid = centroid
     return history

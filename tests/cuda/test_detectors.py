@@ -117,7 +117,7 @@ def test_the_host_does_not_wait_in_a_step_of_distillation(device):
     optimizer = torch.optim.SGD(training.parameters(), lr=1e-3, momentum=0.9)
 
     def step():
-        losses = training.losses(training(images, generator=draws))
+        losses = training({"images": images}, draws)
         optimizer.zero_grad()
         losses["overall"].backward()
         optimizer.step()

@@ -146,7 +146,7 @@ def run_losses(case: Case, layout: str) -> Run:
     training = stubbed(**case.args)
     inputs = case.inputs()
     maps = {name: laid_out(inputs[f"{name}_features"], layout) for name in ("real", "student", "fused")}
-    losses = training.losses({**maps, **{name: inputs[name] for name in ("binary_logits", "domain_logits")}})
+    losses = training.training_losses({**maps, **{name: inputs[name] for name in ("binary_logits", "domain_logits")}})
     real, others = maps["real"][:, 0], maps["real"][:, 1:].split(1, 1)
     divergences = torch.stack([objective.jensen_shannon(real, other, (1.0,)) for other in others])
     outputs = {**losses, "js_df_f2f_fs_nt": divergences}
@@ -168,8 +168,8 @@ def run_training(case: Case, layout: str, training: objective.LSDADistillation) 
     given = {name: x.detach() for name, x in case.inputs().items()}
     draws = Draws(**{name: given.get(name) for name in Draws._fields})
     with torch.set_grad_enabled("upstream" in case.facts):
-        outputs = training(given["image"], draws)
-        losses = training.losses(outputs)
+        outputs = training.training_forward(given["image"], draws)
+        losses = training.training_losses(outputs)
     outputs["losses"] = torch.stack([losses[name] for name in LOSSES])
     maps = {name: outputs[name] for name in ("student", "real", "forgery", "augmented", "mixed", "fused")}
     for count in (4, 8, 16):

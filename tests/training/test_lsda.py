@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+import dfmodels
 import dfops
 from dfmodels.detectors.lsda import PlainEncoder
 from dfmodels.training import LSDADistillation
@@ -30,7 +31,7 @@ def groups(count=3, domains=4, size=48, seed=0):
 def test_outputs_and_losses_of_any_number_of_domains():
     for domains, options in ((1, {"pull": (1,), "push": ()}), (2, {"pull": (1,), "push": (2,)}), (4, {})):
         training = distillation(domains, **options)
-        outputs = training(groups(3, domains))
+        outputs = training.training_forward(groups(3, domains))
         n = domains + 1
         shapes = {name: tuple(value.shape) for name, value in outputs.items()}
         maps = (3, domains, WIDTH, 6, 6)
@@ -39,7 +40,7 @@ def test_outputs_and_losses_of_any_number_of_domains():
         assert shapes["forgery"] == shapes["augmented"] == shapes["mixed"] == shapes["fused"] == maps
         assert shapes["binary_logits"] == (3 * n, 2)
         assert shapes["domain_logits"] == (3 * n, n)
-        losses = training.losses(outputs)
+        losses = training.training_losses(outputs)
         assert losses.keys() == {"binary", "distill_real", "distill_fake", "distill", "domain", "real", "overall"}
         losses["overall"].backward()
         assert not [name for name, p in training.named_parameters() if p.grad is None]
@@ -50,7 +51,7 @@ def test_draws_follow_from_the_generator():
     images = groups()
 
     def fused(seed):
-        return training(images, generator=torch.Generator().manual_seed(seed))["fused"]
+        return training.training_forward(images, generator=torch.Generator().manual_seed(seed))["fused"]
 
     assert torch.equal(fused(1), fused(1))
     assert not torch.equal(fused(1), fused(2))
@@ -58,7 +59,8 @@ def test_draws_follow_from_the_generator():
 
 def test_joint_batches_and_those_of_each_position_agree_in_evaluation():
     images = groups()
-    joint, single = (distillation(real_batches=name).eval()(images)["real"] for name in ("joint", "per_domain"))
+    both = (distillation(real_batches=name).eval() for name in ("joint", "per_domain"))
+    joint, single = (training.training_forward(images)["real"] for training in both)
     torch.testing.assert_close(joint, single)
 
 
@@ -66,8 +68,8 @@ def test_without_the_real_loss_the_real_encoder_sees_real_images_alone():
     training = distillation(real_weight=0)
     seen = []
     training.real_encoder.register_forward_hook(lambda module, args, out: seen.append(len(args[0])))
-    outputs = training(groups())
-    losses = training.losses(outputs)
+    outputs = training.training_forward(groups())
+    losses = training.training_losses(outputs)
     assert seen == [3]
     assert outputs["real"].shape[:2] == (3, 1)
     assert "real" not in losses
@@ -77,7 +79,7 @@ def test_without_the_real_loss_the_real_encoder_sees_real_images_alone():
 
 def test_weights_of_the_losses():
     training = distillation(real_weight=2.0, binary_weight=3.0, distill_weight=5.0, domain_weight=7.0)
-    losses = training.losses(training(groups()))
+    losses = training({"images": groups()})
     weighted = 2 * losses["real"] + 3 * losses["binary"] + 5 * losses["distill"] + 7 * losses["domain"]
     torch.testing.assert_close(losses["overall"], weighted)
 
@@ -86,21 +88,50 @@ def test_few_groups_are_warned_of():
     for options in ({}, {"preset": "deepfakebench"}, {"running_centroid": True}):
         training = distillation(**options)
         if options:
-            training(groups(2))
+            training.training_forward(groups(2))
         else:
             with pytest.warns(UserWarning, match="images hold 2 groups: with fewer than 3"):
-                training(groups(2))
+                training.training_forward(groups(2))
 
 
 def test_running_centroid():
     training = distillation(running_centroid=True)
-    first = training(groups(seed=0))["centroid"].detach()
+    first = training.training_forward(groups(seed=0))["centroid"].detach()
     assert torch.equal(training.centroid, first)
-    second = training(groups(seed=1))["centroid"].detach()
+    second = training.training_forward(groups(seed=1))["centroid"].detach()
     torch.testing.assert_close(training.centroid, 0.9 * first + 0.1 * second)
     training.eval()
-    training(groups(seed=2))
+    training.training_forward(groups(seed=2))
     torch.testing.assert_close(training.centroid, 0.9 * first + 0.1 * second)
+
+
+def test_the_running_centroid_is_part_of_the_state(tmp_path):
+    training, other = (distillation(running_centroid=True, seed=seed) for seed in (0, 1))
+    assert not [key for key in training.state_dict() if "centroid" in key]
+    training({"images": groups()})
+    state = training.state_dict()
+    for _ in range(2):
+        other.load_state_dict(state)
+        assert torch.equal(other.centroid, training.centroid)
+        other({"images": groups(seed=1)})
+    other.load_state_dict(distillation().state_dict())
+    assert other.centroid is None
+    path = saved(tmp_path / "training.pth", {f"module.{key}": x for key, x in state.items()})
+    other.load_checkpoint(path)
+    assert torch.equal(other.centroid, training.centroid)
+    student = dfmodels.build("lsda", weights=path, **SMALL["lsda"])
+    assert torch.equal(student.head[2].weight, training.student.head[2].weight)
+    kept = other.centroid
+    with pytest.raises(ValueError, match="does not fit"):
+        other.load_checkpoint(saved(tmp_path / "other.pth", distillation(2, pull=(1,), push=(2,)).state_dict()))
+    assert other.centroid is kept
+    other.load_checkpoint(saved(tmp_path / "without.pth", distillation().state_dict()))
+    assert other.centroid is None
+
+
+def saved(path, state):
+    torch.save(state, path)
+    return path
 
 
 def test_channels_last_encoders_are_read_in_place():
@@ -145,9 +176,12 @@ def test_frozen_norms_of_the_real_encoder():
             lambda: distillation(real_encoder="resnet"),
             "real_encoder must be 'iresnet100', 'efficientnet_b4' or a module",
         ),
-        (lambda: distillation()(torch.rand(3, 4, 3, 48, 48)), r"images must be \(G, D \+ 1 = 5, 3, H, W\), got \(3, 4"),
         (
-            lambda: distillation(real_encoder=PlainEncoder((8,), WIDTH))(groups()),
+            lambda: distillation()({"images": torch.rand(3, 4, 3, 48, 48)}),
+            r"images must be \(G, D \+ 1 = 5, 3, H, W\), got \(3, 4",
+        ),
+        (
+            lambda: distillation(real_encoder=PlainEncoder((8,), WIDTH))({"images": groups()}),
             r"one shape \(C, h, w\), got student \(32, 6, 6\), forgery \(32, 6, 6\), real \(32, 24, 24\)",
         ),
     ],
@@ -176,7 +210,7 @@ def test_operators_see_what_forward_hands_out():
     images = groups()
     forgery = torch.stack([e(images[:, d + 1]) for d, e in enumerate(training.forgery_encoders)], 1)
     draws = training.options.draw(forgery, torch.Generator().manual_seed(3))
-    outputs = training(images, draws)
+    outputs = training.training_forward(images, draws)
     arguments = (draws.choice, draws.lam, draws.sigma, draws.noise, draws.angle)
     torch.testing.assert_close(outputs["augmented"], dfops.latent_augment(forgery, *arguments)[0])
     mixed = draws.mix_lam[:, None, None, None, None]

@@ -42,6 +42,7 @@ from dfmodels.options import (
     refuse,
 )
 from dfmodels.registry import hint
+from dfmodels.training.objectives.objective import Objective
 from dfmodels.weights import Layout, inside
 from dfops.augment import Draws, draw
 
@@ -169,7 +170,7 @@ OPTIONS = [field.name for field in fields(DistillationOptions)]
 MOMENTUM = 0.1  # of the running centroid
 
 
-class LSDADistillation(Published):
+class LSDADistillation(Objective, Published):
     """The training of LSDA: forgery encoders, real encoder, fusion and heads around a student.
 
     z[g, d]  = forgery_encoders[d](images[g, d + 1])                    latent maps (C, h, w) of the forgery domains
@@ -178,6 +179,11 @@ class LSDADistillation(Published):
     c        = real_encoder(images)                                     what it is to see in real faces
 
     An encoder is any module (B, 3, H, W) -> (B, C, h, w), all of one C, h and w.
+
+    Attributes:
+        student: the detector to save.
+        centroid: the running one, None before the first batch and without the option `running_centroid`; saved and
+            restored with the state dict.
 
     Args:
         student: the detector to train; a new `lsda()` by default.
@@ -195,6 +201,8 @@ class LSDADistillation(Published):
     """
 
     name = "the training of lsda"
+    student: LSDA
+    centroid: Tensor | None
 
     def __init__(
         self,
@@ -239,7 +247,7 @@ class LSDADistillation(Published):
                 f"pull and push must be positions from 1 to {last} in a group, got {self.options.pull} and "
                 f"{self.options.push}"
             )
-        self.centroid: Tensor | None = None
+        self.register_buffer("centroid", None)
         self.config = asdict(self.options)
 
     @property
@@ -247,7 +255,11 @@ class LSDADistillation(Published):
         """D."""
         return len(self.forgery_encoders)
 
-    def forward(
+    def losses(self, batch: Mapping[str, Any], generator: torch.Generator | None = None) -> dict[str, Tensor]:
+        """`training_losses` of `training_forward` of `images`, groups (G, D + 1, 3, H, W); raises as that does."""
+        return self.training_losses(self.training_forward(batch["images"], generator=generator))
+
+    def training_forward(
         self, images: Tensor, draws: Draws | None = None, *, generator: torch.Generator | None = None
     ) -> dict[str, Tensor]:
         """Everything that the losses are made of.
@@ -291,7 +303,7 @@ class LSDADistillation(Published):
             draws.sigma,
             draws.noise,
             draws.angle,
-            centroid=self._running(forgery) if options.running_centroid else None,
+            centroid=self.centroid if options.running_centroid else None,
             granularity=options.granularity,
             detach_statistics=options.detach_statistics,
         )
@@ -313,11 +325,6 @@ class LSDADistillation(Published):
             "hard_index": hard_index,
         }
 
-    def _running(self, forgery: Tensor) -> Tensor | None:
-        if self.centroid is not None:
-            self.centroid = self.centroid.to(forgery.device)
-        return self.centroid
-
     def _check(self, images: Tensor) -> None:
         shape = tuple(images.shape)
         if len(shape) != 5 or shape[1] != self.num_domains + 1 or shape[2] != 3:
@@ -334,8 +341,8 @@ class LSDADistillation(Published):
                 stacklevel=3,
             )
 
-    def losses(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The losses of what `forward` returned.
+    def training_losses(self, outputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The losses of what `training_forward` returned.
 
         d(a, b)  = 1 - cosine of a and b over the channels, at every position of the map
         real     = mean (or sum) over groups and positions of d(c[0], c[p]) for p in pull, - d(c[0], c[p]) for p in push
@@ -391,7 +398,16 @@ class LSDADistillation(Published):
             ValueError: a file that does not fit; the message lists what differs.
             FileNotFoundError: no such file.
         """
-        files.load_into(self, files.read(path)[0], path)
+        state, before = dict(files.read(path)[0]), self.centroid
+        kept = next((key for key in state if files.unwrapped(key).split(".")[-1] == "centroid"), None)
+        centroid = None if kept is None else state.pop(kept)
+        self.centroid = None  # no weight of the released code, so none of the layout
+        try:
+            files.load_into(self, state, path)
+        except ValueError:
+            self.centroid = before
+            raise
+        self.centroid = centroid if centroid is None else centroid.to(next(self.parameters()).device)
         self.real_trained = self.student.trained = True
 
     def load_real_encoder(self, path: str | Path) -> None:
@@ -414,6 +430,11 @@ class LSDADistillation(Published):
             if not isinstance(encoder, EfficientNetB4):
                 raise ValueError(f"encoders must be EfficientNet-B4 to load {path}, got {type(encoder).__name__}")
             files.load_part(encoder.model, PACKAGE_LAYOUT, state, path, "EfficientNet-B4", leaves_out)
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *args: Any, **options: Any) -> None:
+        kept = state_dict.get(f"{prefix}centroid")  # of no shape known before the first batch
+        self.centroid = None if kept is None else torch.empty_like(kept, device=next(self.parameters()).device)
+        super()._load_from_state_dict(state_dict, prefix, *args, **options)
 
     def published_layout(self) -> Layout:
         layout = inside("", "student.", self.student.published_layout())
