@@ -256,13 +256,16 @@ def train_on_groups(name: str, folder: str | Path, seed: int) -> "LSDA":
 
 def test_on_frames(model: Detector, folder: str | Path) -> tuple[float, float, float]:
     """AUC and accuracy on the frames of the test split of a miniature, and AUC on its videos by their frames' mean."""
-    from dfmodels.data import VideoFrames, folder_videos, read_pairs
+    from dfmodels.data import folder_videos, read_pairs
+    from dfmodels.data.clips import ClipSamples
+    from dfmodels.data.crops import CropSource
     from dfmodels.evaluation.metrics import measure
 
-    frames = VideoFrames(folder_videos(folder, read_pairs(Path(folder, "splits", "test.json"))), model.contract)
-    labels = np.array([video.label for video in frames.videos])
-    scores = torch.cat([model.predict(images[:, None]) for images, _, _ in DataLoader(frames, 32)])
-    by_video = scores.double().reshape(len(labels), -1).numpy()  # its videos are equally long
+    videos = folder_videos(folder, read_pairs(Path(folder, "splits", "test.json")))
+    frames = ClipSamples(videos, model.contract, CropSource("none"))
+    labels = np.array([video.label for video in videos])
+    scores = [model.predict(batch["images"][batch["counts"]]) for batch in DataLoader(frames, model.contract.num_clips)]
+    by_video = torch.stack(scores).double().numpy()  # its videos are equally long
     by_frame = measure(labels.repeat(by_video.shape[1]), by_video.ravel())
     return by_frame["auc"], by_frame["accuracy"], measure(labels, by_video.mean(1))["auc"]
 

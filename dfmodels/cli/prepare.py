@@ -8,7 +8,7 @@ import torch
 
 from dfmodels.cli.loading import add_row_choice, check_path, choose_rows, parse_settings
 from dfmodels.data.cache import FAILED, CropCache
-from dfmodels.data.clips import DRAWS, draw_plan
+from dfmodels.data.clips import DRAWS, MOMENTS, draw_plan
 from dfmodels.data.index import load_videos
 from dfmodels.data.plan import smooths
 from dfmodels.data.prepare import CropJob, Prepared, TooManyFailedError, in_bytes, prepare_crops
@@ -45,7 +45,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--select", choices=list(SELECT), help="whose face (default: that of the cache, else largest)")
     parser.add_argument(
         "--draw",
-        choices=list(DRAWS),
+        choices=[*DRAWS, MOMENTS],
         help="how training draws its clips (default: as the published script of the detector)",
     )
     parser.add_argument(
@@ -81,14 +81,15 @@ def run(options: argparse.Namespace) -> int:
     with torch.device("meta"):  # nothing is computed with it
         model = build(options.model, **settings)
     contract = model.contract
-    plans = {
-        "train": draw_plan(options.draw or usual_draw(model), contract, options.frames),
-        "judge": draw_plan(None, contract),
-    }
+    draw = options.draw or usual_draw(model)
+    plans = {images: draw_plan(draw, contract, options.frames, images=images) for images in (False, True)}
     videos = choose_rows(load_videos(options.videos), options)
     cache = CropCache.open(options.cache, faces=options.faces, select=options.select, margin=options.margin)
     cache.check(None, margin=contract.margin)
-    jobs = [CropJob(video, contract, plans["train" if video.split == "train" else "judge"]) for video in videos]
+    jobs = [
+        CropJob(video, contract, plans[bool(video.frames)] if video.split == "train" else draw_plan(None, contract))
+        for video in videos
+    ]
     written = 0
     with progress_bar(total=len(jobs), unit="video") as bar:
 
@@ -114,6 +115,8 @@ def run(options: argparse.Namespace) -> int:
 def usual_draw(model: Detector) -> str:
     """How the published script of a detector draws its clips."""
     contract: InputContract = model.contract
+    if model.name == "lsda":
+        return MOMENTS
     if contract.num_frames == 1:
         return "frame"
     if not smooths(contract):

@@ -1,10 +1,10 @@
-"""Data sets: indexes of videos, groups of a real face and its forgeries, and their frames one by one."""
+"""Data sets: indexes of videos, and groups of a real one and its forgeries."""
 
 from dfmodels._moved import moved
 from dfmodels.data.cache import CropCache, prepare_video
 from dfmodels.data.clips import ClipSamples
 from dfmodels.data.crops import Crops, CropSource, open_crops
-from dfmodels.data.groups import ForgeryGroups, VideoFrames, collate_groups, make_groups
+from dfmodels.data.groups import ForgeryGroups, make_groups
 from dfmodels.data.index import (
     Video,
     check_classes,
@@ -32,9 +32,7 @@ __all__ = [
     "Sample",
     "Samples",
     "Video",
-    "VideoFrames",
     "check_classes",
-    "collate_groups",
     "deepfakebench_videos",
     "folder_videos",
     "index_hash",

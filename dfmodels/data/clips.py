@@ -19,10 +19,12 @@ from dfmodels.video.faces import check_margin
 from dfmodels.video.frame import VideoError
 from dfmodels.video.sampling import SPAN, train_frames
 
-__all__ = ["DRAWS", "ClipSamples", "draw_plan"]
+__all__ = ["DRAWS", "MOMENTS", "ClipSamples", "draw_plan", "line_of"]
 
 BENCH_FRAMES = 32  # that DeepfakeBench keeps of a video
 BENCH_CLIPS = 4
+MOMENTS = "moments"
+MOMENTS_EVERY = 10  # frames of a film from one moment to the next
 
 
 @dataclass(frozen=True)
@@ -75,20 +77,28 @@ DRAWS: dict[str, Callable[[Crops, _Wanted, np.random.Generator], list[int]]] = {
 }
 
 
-def draw_plan(draw: str | None, contract: InputContract, frames_per_video: int | None = None) -> FramePlan:
+def draw_plan(
+    draw: str | None, contract: InputContract, frames_per_video: int | None = None, *, images: bool = False
+) -> FramePlan:
     """The frames of a video that a training may draw from, and that it therefore looks at.
 
     Args:
-        draw: one of DRAWS, or None for the clips that judging takes.
+        draw: one of DRAWS; MOMENTS, frames that are at one moment in the videos of a group, as of `ForgeryGroups`; or
+            None for the clips that judging takes.
         contract: frames of a clip.
         frames_per_video: at most so many frames; None or 0 is 150 with "segments", 32 with "bench", and with the others
-            as many as judging takes.
+            as many as judging takes. To be left out with MOMENTS: every tenth frame of a film however long.
+        images: whether the video is a folder of images, of which MOMENTS takes all.
 
     Raises:
         ValueError: another draw or number, or "segments" for a contract of neighbouring frames.
     """
     if draw is None:
         return FramePlan.of(contract)
+    if draw == MOMENTS:
+        if frames_per_video:
+            raise ValueError(f"frames_per_video must be left out with {MOMENTS!r}, got {frames_per_video}")
+        return FramePlan("every", 1, 1 if images else MOMENTS_EVERY)
     check_choice("draw", draw, DRAWS)
     length, frames = contract.num_frames, frames_per_video or 0
     check_count("frames_per_video", frames, least=0)
@@ -185,7 +195,7 @@ class ClipSamples(Samples):
             if part < len(opened.clips):
                 crops, counts = opened.read(opened.clips[part]), True
         except VideoError as error:
-            failed = _said(video, error)
+            failed = line_of(video, error)
         return {**self._finished(video, torch.from_numpy(crops).movedim(-1, 1)), "failed": failed, "counts": counts}
 
     def _drawn(self, place: int, part: int, draws: np.random.Generator) -> Sample:
@@ -199,7 +209,7 @@ class ClipSamples(Samples):
                 margin = None if self.margins is None else float(draws.uniform(*self.margins))
                 images = torch.from_numpy(crops.read(numbers, margin)).movedim(-1, 1).contiguous()
             except VideoError as error:
-                failed.append(_said(video, error))
+                failed.append(line_of(video, error))
                 continue
             if self.transform is not None:
                 images = self.transform(images)
@@ -223,7 +233,7 @@ class ClipSamples(Samples):
         }
 
 
-def _said(video: Video, error: VideoError) -> str:
-    """The reason on one line that begins with the video."""
+def line_of(video: Video, error: VideoError) -> str:
+    """The reason on one line that begins with the key of the video, as samples have it in `failed`."""
     text = " ".join(str(error).split())
-    return text if text.startswith(video.key) else f"{video.key}: {text}"
+    return text if text.startswith(f"{video.key}: ") else f"{video.key}: {text}"

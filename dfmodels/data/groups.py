@@ -1,15 +1,13 @@
-"""FaceForensics++ as groups of a real face and its forgeries, and as single frames of videos.
+"""Groups of a real video and its forgeries by several methods, which trainings such as LSDA's compare.
 
-`make_groups` turns rows of an index into groups, and `VideoFrames` reads them frame by frame.
+`make_groups` turns rows of an index into groups, and `ForgeryGroups` shows one moment of all videos of a group.
 """
 
 from __future__ import annotations
 
 import re
 import warnings
-from bisect import bisect_right
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -17,25 +15,26 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
 
+from dfmodels.data.clips import MOMENTS, draw_plan, line_of
+from dfmodels.data.crops import CropSource
 from dfmodels.data.index import REAL, Video, named
-from dfmodels.data.layouts import METHODS
+from dfmodels.data.samples import Sample, Samples
 from dfmodels.detector import InputContract
+from dfmodels.options import check_count
+from dfmodels.video.faces import check_margin
 from dfmodels.video.frame import VideoError
-from dfmodels.video.images import natural_key, read_image
-
-# ---------------------------------------------------------------------- groups
+from dfmodels.video.images import natural_key
 
 Group = tuple[Video, ...]
 
 
 @dataclass(frozen=True)
 class Moments:
-    """A video of a group with those of its frames that all of its group have, in one order."""
+    """A video of a group with those of its images that all of its group have, in one order; a film has none."""
 
     video: Video
-    frames: tuple[Path, ...]
+    frames: tuple[Path, ...] = ()
 
     @property
     def id(self) -> str:
@@ -49,35 +48,55 @@ class Moments:
 PairedGroup = tuple[Moments, ...]
 
 
-def make_groups(videos: Iterable[Video], methods: Sequence[str] = METHODS) -> list[Group]:
-    """Groups (real a, the fakes a_b by all methods), one for each id a_b, in the order of the videos.
+def methods_of(videos: Iterable[Video]) -> tuple[str, ...]:
+    """The manipulations that make the positions 1, 2, ... of a group: those of the forgeries, by name."""
+    return tuple(sorted({video.method for video in videos if video.label}))
 
-    Groups of which a video is missing or has no frames are left out with one warning, and so are real videos without
-    any fake.
+
+def make_groups(videos: Iterable[Video], methods: Sequence[str] | None = None) -> list[Group]:
+    """Groups (a real video, its forgeries by all methods), one for each id of a forgery, in the order of the videos.
+
+    A forgery belongs to the real video of its data set and compression that is its target: 071 for "071_054". Groups of
+    which a video is missing or has no frames are left out with one warning, and so are real videos without any forgery.
 
     Args:
-        videos: of one data set, in any order.
-        methods: manipulations at the positions 1, 2, ... of a group.
+        videos: rows of an index, films or folders of frames, in any order.
+        methods: manipulations at the positions 1, 2, ... of a group; None is those of `videos`.
 
     Raises:
         ValueError: no complete group.
     """
     videos = list(videos)
-    known = {(video.method, video.id): video for video in videos if video.frames}
-    fakes = dict.fromkeys(video.id for video in videos if video.method in methods)
-    targets = {fake.split("_")[0] for fake in fakes}
-    groups = []
-    incomplete = [f"{video.id} (no fakes)" for video in videos if video.method == REAL and video.id not in targets]
-    for fake in fakes:
-        wanted = ((REAL, fake.split("_")[0]), *((method, fake) for method in methods))
-        missing = [f"{method} {name}" for method, name in wanted if (method, name) not in known]
+    methods = methods_of(videos) if methods is None else tuple(methods)
+    known = {
+        (video.dataset, video.compression, video.method, video.id): video
+        for video in videos
+        if video.frames or video.path.is_file()
+    }
+    fakes = {
+        (video.dataset, video.compression, video.id): video.target or video.id.split("_")[0]
+        for video in videos
+        if video.label and video.method in methods
+    }
+    targets = {(dataset, compression, target) for (dataset, compression, _), target in fakes.items()}
+    lonely = {
+        f"{video.id} (no fakes)": None
+        for video in videos
+        if not video.label and (video.dataset, video.compression, video.id) not in targets
+    }
+    groups, incomplete = [], list(lonely)
+    for (dataset, compression, fake), target in fakes.items():
+        wanted = ((REAL, target), *((method, fake) for method in methods))
+        missing = [f"{method} {name}" for method, name in wanted if (dataset, compression, method, name) not in known]
         if missing:
             incomplete.append(f"{fake} (no {', '.join(missing)})")
         else:
-            groups.append(tuple(known[key] for key in wanted))
+            groups.append(tuple(known[dataset, compression, method, name] for method, name in wanted))
     if not groups:
         raise ValueError(
-            f"videos must hold a real video and its fakes by {', '.join(methods)}, got no complete group"
+            "videos must hold a real video and its fakes"
+            + (f" by {', '.join(methods)}" if methods else "")
+            + ", got no complete group"
             + (f": {named(incomplete)}" if incomplete else "")
         )
     if incomplete:
@@ -120,87 +139,133 @@ def _by_name(frames: Sequence[Path]) -> dict[str, Path]:
     return {file.stem: file for file in frames}
 
 
-class ForgeryGroups(Dataset[tuple[Tensor, Tensor]]):
-    """Groups of D + 1 images of one pair: the real face at position 0 and its forgeries at 1, ..., D.
+class ForgeryGroups(Samples):
+    """Groups of D + 1 images of one moment: the real face at position 0 and its forgeries at 1, ..., D.
 
-    Item i shows group i: images (D + 1, 3, H, W) and labels (D + 1,), int64, which repeat the positions. One frame is
-    drawn for all of its videos, of those that all of them have (`pair_frames`). The others are left out with one
-    warning; so is a frame of which an image proves damaged, and another one is drawn. These draws and those of
-    `transform` follow from `seed`, the epoch and i alone, so the number of workers, the order of the items and a
-    restart do not change them. Call `set_epoch` before every epoch.
+    A sample holds `images` (D + 1, 3, H, W), float32 as the contract says, `label` (D + 1,), 0 real, 1 fake, and the
+    key of the real video, `video`. One frame is drawn for all videos of the group, of those that all of them have: of
+    films by the number of the frame, every tenth of which is looked at; of folders by the names of the images
+    (`pair_frames`). Images that a video of their group lacks are left out with one warning; so is a moment of which an
+    image proves damaged, and another one is drawn. In place of a group of which a video cannot be read, or whose faces
+    are never seen at one moment, the next one is shown; `failed` then says why, a line for each, else it is empty.
 
     Attributes:
-        groups: with the frames that are paired: those at one index show one moment.
+        groups: with the images that are paired: those at one index show one moment.
 
     Args:
-        groups: as `make_groups` gives them. Where frames have no numbers, and no names in common, they are paired by
+        groups: as `make_groups` gives them. Where images have no numbers, and no names in common, they are paired by
             their positions, with a warning; a group of which the numbers have nothing in common is left out, with one.
-        contract: gives H, W and the normalisation.
-        transform: of the resized images of a group (D + 1, 3, H, W), uint8; draws from torch's own generator.
-        normalize: whether images are float32 as the contract says; otherwise they stay uint8.
+        contract: size and normalisation.
+        source: where crops come from; None takes images and frames for crops.
+        samples_per_group: samples of a group, in a row.
+        margins: least and greatest margin, drawn uniformly for every sample; None is the contract's.
+        transform: of the uint8 crops of a group (D + 1, 3, H, W), to the same; draws from torch's own generator.
         seed: of all draws.
 
     Raises:
-        ValueError: no group, none with a frame in common, groups of different lengths, or a video without frames.
-        VideoError: by an item of which no frame can be read.
+        ValueError: no group, none with a moment in common, groups of different lengths, or a video without frames.
+        VideoError: by a sample, where no group can be read.
     """
 
     def __init__(
         self,
         groups: Sequence[Group],
         contract: InputContract,
+        source: CropSource | None = None,
         *,
+        samples_per_group: int = 1,
+        margins: tuple[float, float] | None = None,
         transform: Callable[[Tensor], Tensor] | None = None,
-        normalize: bool = True,
         seed: int = 0,
     ) -> None:
+        super().__init__(seed)
         lengths = sorted({len(group) for group in groups})
         if len(lengths) != 1:
             raise ValueError(f"groups must be one or more of equal length, got lengths {lengths}")
-        empty = [video.key for group in groups for video in group if not video.frames]
+        empty = [video.key for group in groups for video in group if not video.frames and not video.path.is_file()]
         if empty:
             raise ValueError(f"groups must hold videos with frames, got none of {named(empty)}")
+        check_count("samples_per_group", samples_per_group)
+        for margin in margins or ():
+            check_margin(margin, "margins")
         self.groups = _paired(groups)
-        self.contract, self.transform, self.normalize = contract, transform, normalize
-        self.seed = seed
-        # Shared memory, so that workers that outlive an epoch see the next one, and one of them reports for all.
-        self._epoch = torch.zeros((), dtype=torch.int64).share_memory_()
-        self._ends = list(accumulate(len(group[0].frames) for group in self.groups))
+        self.contract, self.samples_per_group, self.margins, self.transform = (
+            contract,
+            samples_per_group,
+            margins,
+            transform,
+        )
+        self.source = CropSource("none") if source is None else source
+        self._ends = list(accumulate(max(1, len(group[0].frames)) for group in self.groups))
+        # shared memory, so that of the workers of a loader one speaks for all
         self._reported = torch.zeros(self._ends[-1], dtype=torch.bool).share_memory_()
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the draws of an epoch."""
-        self._epoch.fill_(epoch)
-
     def __len__(self) -> int:
-        return len(self.groups)
+        return len(self.groups) * self.samples_per_group
 
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        group = self.groups[index]
-        draws = np.random.SeedSequence([self.seed, int(self._epoch), index % len(self)]).generate_state(1, np.uint64)
-        with torch.random.fork_rng(devices=[]):
-            # torch.manual_seed would seed the GPUs of the process too.
-            torch.default_generator.manual_seed(int(draws[0]))
-            images = self._draw(index % len(self))
+    def sample(self, index: int, draws: np.random.Generator) -> Sample:
+        first = index // self.samples_per_group
+        failed: list[str] = []
+        for place in (*range(first, len(self.groups)), *range(first)):
+            images = self._images(place, draws, failed)
+            if images is None:
+                continue
             if self.transform is not None:
                 images = self.transform(images)
-        return _finish(images, self.contract, self.normalize), torch.arange(len(group))
+            group = self.groups[place]
+            return {
+                "images": self.contract.normalize(images.movedim(-3, -1)).contiguous(),
+                "label": torch.tensor([moments.video.label for moments in group]),
+                "video": group[0].key,
+                "failed": "\n".join(failed),
+                "counts": True,
+            }
+        raise VideoError(f"none of the {len(self.groups)} groups can be read; the last one: {failed[-1]}")
 
-    def _draw(self, index: int) -> Tensor:
-        """The images (D + 1, 3, H, W) of a frame that is whole in all videos of a group."""
-        group = self.groups[index]
-        left = list(range(len(group[0].frames)))
-        while True:
-            frame = left.pop(int(torch.randint(len(left), ())))
+    def _images(self, place: int, draws: np.random.Generator, failed: list[str]) -> Tensor | None:
+        """The crops (D + 1, 3, H, W) of a moment that is whole in all videos of a group; None where there is none."""
+        group = self.groups[place]
+        opened = []
+        for moments in group:
+            plan = draw_plan(MOMENTS, self.contract, images=bool(moments.frames))
             try:
-                return torch.stack([_load(video.frames[frame], self.contract) for video in group])
+                opened.append(self.source.open(moments.video, self.contract, plan))
             except VideoError as error:
-                if not left:
-                    raise
-                known = self._reported[self._ends[index] - len(group[0].frames) + frame]
+                failed.append(line_of(moments.video, error))
+                return None
+        left = list(_shared(group, [crops.numbers for crops in opened]))
+        reason = f"{group[0].key}: its face and those of its fakes are never seen at one moment"
+        while left:
+            moment, numbers = left.pop(int(draws.integers(len(left))))
+            margin = None if self.margins is None else float(draws.uniform(*self.margins))
+            crops = []
+            try:
+                for one, number in zip(opened, numbers, strict=True):
+                    crops.append(one.read([number], margin))
+            except VideoError as error:
+                reason = line_of(group[len(crops)].video, error)
+                known = self._reported[self._ends[place] - max(1, len(group[0].frames)) + moment]
                 if not known:
                     known.fill_(True)
-                    warnings.warn(f"a frame of {group[0].key} and its fakes is left out: {error}", stacklevel=3)
+                    warnings.warn(f"a frame of {group[0].key} and its fakes is left out: {error}", stacklevel=4)
+                continue
+            return torch.from_numpy(np.concatenate(crops)).movedim(-1, 1).contiguous()
+        failed.append(reason)
+        return None
+
+
+def _shared(group: PairedGroup, seen: Sequence[Sequence[int]]) -> Iterator[tuple[int, tuple[int, ...]]]:
+    """Moments that all videos of a group show: what they are reported by, and the number of the frame in each video."""
+    if not group[0].frames:
+        for number in sorted(set.intersection(*map(set, seen))):
+            yield 0, (number,) * len(group)
+        return
+    places = [{file: number for number, file in enumerate(moments.video.frames)} for moments in group]
+    shown = [set(numbers) for numbers in seen]
+    for moment, files in enumerate(zip(*(moments.frames for moments in group), strict=True)):
+        numbers = tuple(place[file] for place, file in zip(places, files, strict=True))
+        if all(number in numbers_seen for number, numbers_seen in zip(numbers, shown, strict=True)):
+            yield moment, numbers
 
 
 def _paired(groups: Sequence[Group]) -> list[PairedGroup]:
@@ -210,6 +275,13 @@ def _paired(groups: Sequence[Group]) -> list[PairedGroup]:
     """
     result, unnamed, short, apart = [], [], [], []
     for group in groups:
+        films = [not video.frames for video in group]
+        if all(films):
+            result.append(tuple(map(Moments, group)))
+            continue
+        if any(films):
+            apart.append(f"{group[0].key} and its fakes (films and folders)")
+            continue
         paired = pair_frames(group)
         if paired is None:
             if all(len(video.frames) > 1 and _by_number(video.frames) for video in group):
@@ -239,113 +311,3 @@ def _paired(groups: Sequence[Group]) -> list[PairedGroup]:
     if short:
         warnings.warn(f"frames that a video of their group lacks are left out: {named(short)}", stacklevel=3)
     return result
-
-
-def collate_groups(items: Sequence[tuple[Tensor, int]], num_images: int = len(METHODS) + 1) -> tuple[Tensor, Tensor]:
-    """Groups out of the items of a data set of single images, whose sampler visits the images of a group in a row.
-
-    Every group is sorted by label. Groups whose labels are not 0, ..., D are left out with a warning.
-
-    Args:
-        items: B pairs of an image (3, H, W) and a label.
-        num_images: D + 1; `functools.partial` sets it for a DataLoader.
-
-    Returns:
-        Images (G, D + 1, 3, H, W) and labels (G, D + 1), G at most B / (D + 1).
-
-    Raises:
-        ValueError: B is no multiple of D + 1, or no group is complete.
-    """
-    if len(items) % num_images:
-        raise ValueError(f"items must be a multiple of {num_images}, the images of a group, got {len(items)}")
-    images = torch.stack([image for image, _ in items])
-    labels = torch.tensor([int(label) for _, label in items]).reshape(-1, num_images)
-    labels, order = labels.sort(dim=1)
-    complete = (labels == torch.arange(num_images)).all(1)
-    if not complete.any():
-        raise ValueError(f"labels of a group must be 0 to {num_images - 1}, got {labels.tolist()}")
-    if not complete.all():
-        warnings.warn(
-            f"{int((~complete).sum())} of {len(labels)} groups are left out: labels must be 0 to {num_images - 1}, "
-            f"got {labels[~complete].tolist()}",
-            stacklevel=2,
-        )
-    place = order + num_images * torch.arange(len(order))[:, None]
-    return images[place[complete]], labels[complete]
-
-
-# ---------------------------------------------------------------------- single frames
-
-
-class VideoFrames(Dataset[tuple[Tensor, int, str]]):
-    """All frames of videos, one by one: image (3, H, W), label (0 real, 1 fake), and the key of its video.
-
-    Videos without frames are left out with one warning. A damaged image is a VideoError; a DataLoader of batches leaves
-    it out of its batch, with a warning.
-
-    Args:
-        videos: as `folder_videos` and `deepfakebench_videos` give them.
-        contract: gives H, W and the normalisation.
-        normalize: whether images are float32 as the contract says; otherwise they stay uint8.
-
-    Raises:
-        ValueError: no video with frames, or a video that occurs twice.
-    """
-
-    def __init__(self, videos: Iterable[Video], contract: InputContract, *, normalize: bool = True) -> None:
-        videos = list(videos)
-        self.videos = [video for video in videos if video.frames]
-        self.contract, self.normalize = contract, normalize
-        twice = [key for key, count in Counter(video.key for video in videos).items() if count > 1]
-        if twice:
-            raise ValueError(f"videos must differ in their paths, got twice: {named(twice)}")
-        empty = [video.key for video in videos if not video.frames]
-        if not self.videos:
-            raise ValueError("videos must hold one with frames, got none" + (f": {named(empty)}" if empty else ""))
-        if empty:
-            warnings.warn(f"{len(empty)} videos without frames are left out: {named(empty)}", stacklevel=2)
-        self._ends = list(accumulate(len(video.frames) for video in self.videos))
-
-    def __len__(self) -> int:
-        return self._ends[-1]
-
-    def __getitem__(self, index: int) -> tuple[Tensor, int, str]:
-        if not -len(self) <= index < len(self):
-            raise IndexError(f"index must lie in [{-len(self)}, {len(self)}), got {index}")
-        index %= len(self)
-        place = bisect_right(self._ends, index)
-        video = self.videos[place]
-        image = _load(video.frames[index - self._ends[place]], self.contract)  # counted from the end of the video
-        return _finish(image, self.contract, self.normalize), video.label, video.key
-
-    def __getitems__(self, indices: Sequence[int]) -> list[tuple[Tensor, int, str]]:
-        """The frames of a batch that can be read; VideoError where none can."""
-        items: list[tuple[Tensor, int, str]] = []
-        damaged: list[VideoError] = []
-        for index in indices:
-            try:
-                items.append(self[index])
-            except VideoError as error:
-                damaged.append(error)
-        if damaged and not items:
-            raise damaged[0]
-        for reason in damaged:
-            warnings.warn(f"a frame is left out: {reason}", stacklevel=2)
-        return items
-
-
-# ---------------------------------------------------------------------- images
-
-
-def _load(path: Path, contract: InputContract) -> Tensor:
-    """An image in the size of the contract (3, H, W), uint8 RGB."""
-    image = read_image(path)
-    import cv2  # read_image says what is missing without it
-
-    height, width = contract.size
-    image = cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC)
-    return torch.from_numpy(image).permute(2, 0, 1).contiguous()
-
-
-def _finish(images: Tensor, contract: InputContract, normalize: bool) -> Tensor:
-    return contract.normalize(images.movedim(-3, -1)).contiguous() if normalize else images

@@ -6,21 +6,21 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 from torch.optim import Optimizer
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader
 
 from dfmodels import weights
+from dfmodels.data.samples import Samples
 from dfmodels.detector import Origin
 from dfmodels.files import atomic_write, writable_folder
 from dfmodels.training.loop import Losses, check_plan, check_state
 from dfmodels.training.objectives.lsda import LSDADistillation
-from dfmodels.training.recipes.lsda import lsda
+from dfmodels.training.recipes.lsda import LSDA
 
 
 def distill(
     training: LSDADistillation,
-    groups: Dataset[tuple[Tensor, Tensor]],
+    groups: Samples,
     *,
     epochs: int,
     batch_size: int = 4,
@@ -39,11 +39,10 @@ def distill(
 
     Args:
         training: forward and losses.
-        groups: (images (D + 1, 3, H, W), labels (D + 1,)) pairs as of `dfmodels.data.ForgeryGroups`, whose draws are
-            given the number of each epoch.
+        groups: samples whose `images` are (D + 1, 3, H, W), as of `dfmodels.data.ForgeryGroups`.
         epochs: passes over the groups, at least 1, those of earlier calls that `checkpoint` holds among them.
         batch_size: groups a step; an incomplete last batch is left out.
-        optimizer: of the parameters of `training`; by default the one of `recipes.lsda`.
+        optimizer: of the parameters of `training`; by default the one of the recipe.
         seed: of order and draws.
         num_workers: processes that load images; 0 loads them in this one.
         checkpoint: file to write after every epoch, and to go on from if it exists.
@@ -57,10 +56,10 @@ def distill(
         DivergedError: a loss, a weight or the state of the optimiser is not finite.
     """
     check_plan(epochs, batch_size)
-    steps = len(groups) // batch_size  # type: ignore[arg-type]
+    steps = len(groups) // batch_size
     if steps < 1:
-        raise ValueError(f"groups must hold at least one batch of {batch_size}, got {len(groups)}")  # type: ignore[arg-type]
-    optimizer = lsda(training)[0] if optimizer is None else optimizer
+        raise ValueError(f"groups must hold at least one batch of {batch_size}, got {len(groups)}")
+    optimizer = LSDA().optimizer(training) if optimizer is None else optimizer
     device = next(training.parameters()).device
     history: list[dict[str, float]] = []
     if checkpoint is not None:
@@ -72,9 +71,7 @@ def distill(
     for epoch in range(len(history), epochs):
         order = torch.Generator().manual_seed(_seed(seed, epoch))
         draws = torch.Generator(device).manual_seed(_seed(seed, epoch))
-        set_epoch = getattr(groups, "set_epoch", None)
-        if set_epoch is not None:
-            set_epoch(epoch)
+        groups.set_epoch(epoch)
         loader = DataLoader(
             groups, batch_size, shuffle=True, drop_last=True, generator=order, num_workers=num_workers
         )  # fmt: skip
@@ -82,8 +79,8 @@ def distill(
         sums = Losses(epoch, kept)
         with torch.random.fork_rng():
             torch.manual_seed(_seed(seed, epoch))  # stochastic depth has no generator of its own
-            for step, (images, _) in enumerate(loader):
-                losses = training({"images": images.to(device, non_blocking=True)}, draws)
+            for step, batch in enumerate(loader):
+                losses = training({"images": batch["images"].to(device, non_blocking=True)}, draws)
                 optimizer.zero_grad()
                 losses["overall"].backward()
                 optimizer.step()

@@ -1,6 +1,5 @@
 """Groups of FaceForensics++: both layouts, what an item shows, how draws repeat, and what is left out."""
 
-import functools
 import json
 import re
 import shutil
@@ -11,8 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch.utils.data import DataLoader, Subset
 
 cv2 = pytest.importorskip("cv2")
@@ -20,8 +17,6 @@ cv2 = pytest.importorskip("cv2")
 from dfmodels.data import (  # noqa: E402
     ForgeryGroups,
     Video,
-    VideoFrames,
-    collate_groups,
     deepfakebench_videos,
     folder_videos,
     make_groups,
@@ -52,8 +47,9 @@ def groups(root, **options):
 
 
 def resized(file):
-    image = cv2.resize(cv2.imread(str(file)), CONTRACT.size[::-1], interpolation=cv2.INTER_CUBIC)
-    return torch.from_numpy(image[..., ::-1].copy()).permute(2, 0, 1)
+    """An image as the network sees it, by the path of scoring."""
+    image = cv2.resize(cv2.imread(str(file)), CONTRACT.size[::-1], interpolation=cv2.INTER_LINEAR)
+    return CONTRACT.normalize(torch.from_numpy(image[..., ::-1].copy()))
 
 
 def empty(name, method="m", dataset="d"):
@@ -235,25 +231,18 @@ def test_deepfakebench_paths_begin_at_the_root(tmp_path):
 
 def test_item_shows_one_frame_index_of_all_videos(miniature):
     found = groups(miniature)
-    data = ForgeryGroups(found, CONTRACT, normalize=False)
+    data = ForgeryGroups(found, CONTRACT)
     assert len(data) == 4
     for index, group in enumerate(found):
-        images, labels = data[index]
-        assert images.dtype == torch.uint8
-        assert labels.tolist() == [0, 1, 2, 3, 4]
+        sample = data[index]
+        images = sample["images"]
+        assert images.is_contiguous()
+        assert sample["label"].tolist() == [0, 1, 1, 1, 1]
+        assert (sample["video"], sample["failed"]) == (group[0].key, "")
         candidates = [torch.stack([resized(video.frames[frame]) for video in group]) for frame in range(4)]
         assert sum(torch.equal(images, candidate) for candidate in candidates) == 1
     with pytest.raises(IndexError):
         data[4]
-    assert torch.equal(data[-1][0], data[3][0])
-
-
-def test_images_are_normalised_as_the_contract_says(miniature):
-    plain, normal = (ForgeryGroups(groups(miniature), CONTRACT, normalize=flag)[1][0] for flag in (False, True))
-    mean, std = (torch.tensor(v).reshape(3, 1, 1) for v in (CONTRACT.mean, CONTRACT.std))
-    assert normal.shape == (5, 3, 24, 40)
-    assert normal.is_contiguous()
-    torch.testing.assert_close(normal, (plain.float() / 255 - mean) / std)
 
 
 def test_transform_sees_a_resized_group_before_the_normalisation(miniature):
@@ -263,7 +252,7 @@ def test_transform_sees_a_resized_group_before_the_normalisation(miniature):
         seen.append((images.shape, images.dtype))
         return torch.full_like(images, 51)
 
-    images, _ = ForgeryGroups(groups(miniature), CONTRACT, transform=transform)[0]
+    images = ForgeryGroups(groups(miniature), CONTRACT, transform=transform)[0]["images"]
     assert seen == [((5, 3, 24, 40), torch.uint8)]
     assert torch.allclose(images[:, 0], torch.tensor((0.2 - 0.5) / 0.5))
 
@@ -273,7 +262,7 @@ def visits(data, epochs):
     shown = []
     for epoch in range(epochs):
         data.set_epoch(epoch)
-        images, _ = data[0]
+        images = data[0]["images"]
         frames = [
             [frame for frame, file in enumerate(video.frames) if torch.equal(resized(file), image)]
             for video, image in zip(data.groups[0], images, strict=True)
@@ -289,7 +278,7 @@ def test_a_frame_that_one_video_lacks_is_left_out(copy, missing):
     (fake_folder(copy, "Face2Face", "000_001") / f"00{missing}.png").unlink()
     left_out = r"frames that a video of their group lacks are left out: .*youtube/c23/frames/000 and its fakes \(1\)$"
     with pytest.warns(UserWarning, match=left_out):
-        data = ForgeryGroups(groups(copy), CONTRACT, normalize=False)
+        data = ForgeryGroups(groups(copy), CONTRACT)
     left = [name for name in range(4) if name != missing]
     assert [[file.stem for file in video.frames] for video in data.groups[0]] == [[f"00{name}" for name in left]] * 5
     assert set(visits(data, 30)) == {0, 1, 2}
@@ -324,7 +313,7 @@ def test_names_without_anything_in_common_are_paired_by_position(copy):
         next(folder.glob("0*.png")).rename(folder / f"{name}.png")
     (folder / "d.png").unlink()
     with pytest.warns(UserWarning, match="left out|by their positions") as caught:
-        data = ForgeryGroups(groups(copy), CONTRACT, normalize=False)
+        data = ForgeryGroups(groups(copy), CONTRACT)
     messages = [str(warning.message) for warning in caught]
     assert len(messages) == 2
     assert "frames of 1 groups have no names in common and are paired by their positions" in messages[0]
@@ -343,7 +332,7 @@ def test_numbers_without_anything_in_common_are_never_paired(copy):
                 file.unlink()
     every = groups(copy)
     with pytest.warns(UserWarning, match=r"1 groups are left out, by the numbers of their frames .*/000 and its"):
-        data = ForgeryGroups(every, CONTRACT, normalize=False)
+        data = ForgeryGroups(every, CONTRACT)
     assert [group[0].id for group in data.groups] == [group[0].id for group in every[1:]]
     with pytest.raises(ValueError, match=r"groups must hold a frame that all their videos have, got none: .*/000 and"):
         ForgeryGroups(every[:1], CONTRACT)
@@ -360,18 +349,18 @@ def test_draws_follow_from_seed_epoch_and_index_alone(miniature):
     def noisy(images):
         return images + torch.randint(100, images.shape, dtype=torch.uint8)
 
-    data = ForgeryGroups(groups(miniature), CONTRACT, transform=noisy, normalize=False)
-    first = [data[i][0] for i in range(4)]
+    data = ForgeryGroups(groups(miniature), CONTRACT, transform=noisy)
+    first = [data[i]["images"] for i in range(4)]
     torch.manual_seed(11)
     state = torch.get_rng_state()
-    assert all(torch.equal(data[i][0], first[i]) for i in (3, 1, 0, 2))
+    assert all(torch.equal(data[i]["images"], first[i]) for i in (3, 1, 0, 2))
     assert torch.equal(torch.get_rng_state(), state)
     data.set_epoch(1)
-    assert not any(torch.equal(data[i][0], first[i]) for i in range(4))
+    assert not any(torch.equal(data[i]["images"], first[i]) for i in range(4))
     data.set_epoch(0)
-    assert torch.equal(data[2][0], first[2])
-    other = ForgeryGroups(groups(miniature), CONTRACT, transform=noisy, normalize=False, seed=1)
-    assert not torch.equal(other[2][0], first[2])
+    assert torch.equal(data[2]["images"], first[2])
+    other = ForgeryGroups(groups(miniature), CONTRACT, transform=noisy, seed=1)
+    assert not torch.equal(other[2]["images"], first[2])
 
 
 def test_groups_have_draws_of_their_own(miniature):
@@ -389,30 +378,40 @@ def test_workers_do_not_change_the_draws(miniature):
         data.set_epoch(epoch)
         alone = list(DataLoader(data, batch_size=2))
         together = list(workers)
-        assert [images.shape for images, _ in together] == [(2, 5, 3, 24, 40)] * 2
-        for (images, labels), (want, want_labels) in zip(together, alone, strict=True):
-            assert torch.equal(images, want)
-            assert torch.equal(labels, want_labels)
+        assert [batch["images"].shape for batch in together] == [(2, 5, 3, 24, 40)] * 2
+        for batch, want in zip(together, alone, strict=True):
+            assert torch.equal(batch["images"], want["images"])
+            assert torch.equal(batch["label"], want["label"])
+            assert batch["video"] == want["video"]
 
 
 def test_augmentation_fits(miniature):
     data = ForgeryGroups(groups(miniature), CONTRACT, transform=GroupAugmentation(1.0))
     plain = ForgeryGroups(groups(miniature), CONTRACT)
-    assert data[0][0].shape == (5, 3, 24, 40)
-    assert all(not torch.equal(a, b) for a, b in zip(data[0][0], plain[0][0], strict=True))
+    assert data[0]["images"].shape == (5, 3, 24, 40)
+    assert all(not torch.equal(a, b) for a, b in zip(data[0]["images"], plain[0]["images"], strict=True))
 
 
-def test_a_damaged_image_is_named(copy):
-    for n in range(4):
-        file = fake_folder(copy, "NeuralTextures", "001_000") / f"{n:03d}.png"
-        file.write_bytes(file.read_bytes()[:40])
+def test_in_place_of_a_group_that_cannot_be_read_the_next_one_is_shown(copy):
+    def damage(name):
+        for n in range(4):
+            file = fake_folder(copy, "NeuralTextures", name) / f"{n:03d}.png"
+            file.write_bytes(file.read_bytes()[:40])
+
+    damage("001_000")
     data = ForgeryGroups(groups(copy), CONTRACT)
-    data[0]
+    with pytest.warns(UserWarning, match="a frame of .*youtube/c23/frames/001 and its fakes"):
+        sample = data[1]
+    assert sample["video"] == data.groups[2][0].key
+    assert sample["failed"].startswith(f"{data.groups[1][4].key}: ")
+    assert re.search(r"NeuralTextures/c23/frames/001_000/00\d\.png: the image is broken", sample["failed"])
+    for name in ("000_001", "002_003", "003_002"):
+        damage(name)
     with (
-        pytest.warns(UserWarning, match="a frame of .*youtube/c23/frames/001 and its fakes"),
-        pytest.raises(VideoError, match=r"NeuralTextures/c23/frames/001_000/00\d\.png: the image is broken"),
+        pytest.warns(UserWarning, match="a frame of"),
+        pytest.raises(VideoError, match=r"none of the 4 groups can be read; the last one: .*: the image is broken"),
     ):
-        data[1]
+        data[3]
 
 
 @pytest.mark.parametrize("workers", [0, 2])
@@ -420,12 +419,12 @@ def test_a_damaged_image_is_reported_once_and_skipped(copy, workers):
     file = fake_folder(copy, "NeuralTextures", "000_001") / "002.png"
     file.write_bytes(file.read_bytes()[:40])
     seen = []
-    data = ForgeryGroups(groups(copy), CONTRACT, normalize=False)
+    data = ForgeryGroups(groups(copy), CONTRACT)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         for epoch in range(20):
             data.set_epoch(epoch)
-            seen += [images[0] for images, _ in DataLoader(Subset(data, [0, 1]), num_workers=workers)][:1]
+            seen += [batch["images"][0] for batch in DataLoader(Subset(data, [0, 1]), num_workers=workers)][:1]
     if not workers:  # those of workers go to their own standard error
         (message,) = {str(warning.message) for warning in caught}
         assert len(caught) == 1
@@ -454,106 +453,77 @@ def test_groups_must_be_of_one_length(miniature):
             ForgeryGroups(bad, CONTRACT)
 
 
-# ---------------------------------------------------------------------- collate
+def test_a_group_has_several_samples_and_margins_of_its_own(miniature):
+    data = ForgeryGroups(groups(miniature), CONTRACT, samples_per_group=3)
+    assert len(data) == 12
+    assert [data[i]["video"] for i in (0, 2, 3, 11)] == [data.groups[i][0].key for i in (0, 0, 1, 3)]
+    for options, message in (
+        ({"samples_per_group": 0}, "samples_per_group must be a whole number of at least 1"),
+        ({"margins": (0.0, 1.0)}, "margins must be"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            ForgeryGroups(groups(miniature), CONTRACT, **options)
 
 
-@given(num_groups=st.integers(1, 5), num_images=st.integers(1, 6), seed=st.integers(0, 2**32 - 1))
-def test_collate_sorts_every_group(num_groups, num_images, seed):
-    rng = np.random.default_rng(seed)
-    items, want = [], torch.empty(num_groups, num_images, 3, 2, 3)
-    for group in range(num_groups):
-        for label in rng.permutation(num_images):
-            want[group, label] = image = torch.full((3, 2, 3), float(100 * group + label))
-            items.append((image, int(label)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        images, labels = collate_groups(items, num_images)
-    assert torch.equal(images, want)
-    assert torch.equal(labels, torch.arange(num_images).expand(num_groups, num_images))
+# ---------------------------------------------------------------------- films
 
 
-def test_collate_leaves_incomplete_groups_out():
-    labels = [0, 1, 2, 2, 1, 1, 2, 0, 1, 0, 3, 1]
-    items = [(torch.full((3, 1, 1), float(n)), label) for n, label in enumerate(labels)]
-    with pytest.warns(UserWarning, match=r"2 of 4 groups are left out: .* 0 to 2, got \[\[1, 1, 2\], \[0, 1, 3\]\]"):
-        images, sorted_labels = collate_groups(items, 3)
-    assert images[:, :, 0, 0, 0].tolist() == [[0, 1, 2], [7, 8, 6]]
-    assert sorted_labels.tolist() == [[0, 1, 2]] * 2
+@pytest.fixture
+def films(tmp_path):
+    """Rows of a real film and two forgeries of it, of unlike lengths, each picture as bright as its number says."""
+    rows = []
+    for method, name, length, offset in (("real", "0", 45, 0), ("B", "0_1", 45, 100), ("A", "0_1", 33, 50)):
+        path = tmp_path / f"{method}-{name}.mkv"
+        write_grey(path, [offset + 2 * t for t in range(length)])
+        rows.append(Video(path, int(method != "real"), "train", "Grey", method, name, "0" if method != "real" else ""))
+    return rows
 
 
-def test_collate_errors():
-    items = [(torch.zeros(3, 1, 1), label) for label in (0, 1, 1, 1)]
-    with pytest.raises(ValueError, match="items must be a multiple of 5, the images of a group, got 4"):
-        collate_groups(items)
-    with pytest.raises(ValueError, match=r"labels of a group must be 0 to 3, got \[\[0, 1, 1, 1\]\]"):
-        collate_groups(items, 4)
+def write_grey(path, levels):
+    av = pytest.importorskip("av")
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("ffv1", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "bgr0"
+        for level in levels:
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), level, np.uint8), format="rgb24")
+            container.mux(stream.encode(frame.reformat(format="bgr0")))
+        container.mux(stream.encode())
 
 
-def test_collate_serves_a_loader():
-    data = [(torch.full((3, 2, 2), float(n)), n % 3) for n in range(12)]
-    loader = DataLoader(data, batch_size=6, collate_fn=functools.partial(collate_groups, num_images=3))
-    assert [tuple(images.shape) for images, _ in loader] == [(2, 3, 3, 2, 2)] * 2
+def test_films_show_frames_of_one_number(films):
+    (group,) = make_groups(films)
+    assert [video.method for video in group] == ["real", "A", "B"]
+    data = ForgeryGroups([group], CONTRACT)
+    seen = set()
+    for epoch in range(40):
+        data.set_epoch(epoch)
+        images = data[0]["images"]
+        levels = ((images[:, 0] * 0.5 + 0.5) * 255).mean((1, 2)).round().int().tolist()
+        number = levels[0] // 2
+        assert levels == [2 * number, 50 + 2 * number, 100 + 2 * number]
+        seen.add(number)
+    assert seen == {0, 10, 20, 30}
 
 
-# ---------------------------------------------------------------------- single frames
+def test_a_film_that_cannot_be_read_costs_its_group(films):
+    films[1].path.write_bytes(films[1].path.read_bytes()[:300])
+    data = ForgeryGroups(make_groups(films), CONTRACT)
+    with pytest.raises(VideoError, match=r"none of the 1 groups can be read; the last one: .*B-0_1\.mkv"):
+        data[0]
 
 
-def test_every_frame_of_every_video(copy):
-    (fake_folder(copy, "Deepfakes", "006_007") / "001.png").unlink()
-    listed = videos(copy, "test")
-    data = VideoFrames(listed, CONTRACT, normalize=False)
-    want = [(file, video) for video in listed for file in video.frames]
-    assert len(data) == len(want) == 4 * 5 * 4 - 1
-    for (image, label, key), (file, video) in zip((data[n] for n in range(len(data))), want, strict=True):
-        assert torch.equal(image, resized(file))
-        assert (label, key) == (video.method != REAL, video.key)
-    assert torch.equal(data[-1][0], data[len(data) - 1][0])
+def test_films_and_folders_make_no_group(films, miniature):
+    folder = videos(miniature)[0]
+    with (
+        pytest.raises(
+            ValueError, match=r"groups must hold a frame that all their videos have, got none: .*real-0\.mkv"
+        ),
+    ):
+        ForgeryGroups([(films[0], folder)], CONTRACT)
 
 
-def test_a_loader_leaves_damaged_frames_out(copy):
-    data = VideoFrames(videos(copy), CONTRACT, normalize=False)
-    data.videos[0].frames[2].write_bytes(b"no image")
-    whole = [resized(file) for file in data.videos[0].frames[:2]]
-    with pytest.warns(UserWarning, match=r"a frame is left out: .*frames/000/002.png: the image is broken"):
-        images, _, keys = next(iter(DataLoader(data, batch_size=4)))
-    assert keys == (data.videos[0].key,) * 3
-    assert torch.equal(images[:2], torch.stack(whole))
-    for read in (lambda: data[2], lambda: data.__getitems__([2])):
-        with pytest.raises(VideoError, match=r"002\.png: the image is broken"):
-            read()
-
-
-def test_fakes_of_a_pair_are_separate_videos(miniature):
-    data = VideoFrames(videos(miniature, "test"), CONTRACT)
-    keys = []
-    for images, labels, batch in DataLoader(data, batch_size=16):
-        assert images.shape[1:] == (3, 24, 40)
-        assert labels.tolist() == ["youtube" not in key for key in batch]
-        keys += batch
-    assert len(set(keys)) == 4 * 5
-    assert all(keys.count(key) == 4 for key in keys)
-
-
-def test_single_frames_are_normalised(miniature):
-    plain, normal = (VideoFrames(videos(miniature), CONTRACT, normalize=flag)[9][0] for flag in (False, True))
-    torch.testing.assert_close(normal, CONTRACT.normalize(plain.permute(1, 2, 0)))
-
-
-def test_videos_without_frames_are_named(copy):
-    shutil.rmtree(fake_folder(copy, "FaceSwap", "006_007"))
-    with pytest.warns(UserWarning, match=r"1 videos without frames are left out: .*FaceSwap/c23/frames/006_007"):
-        assert len(VideoFrames(videos(copy, "test"), CONTRACT).videos) == 19
-    with pytest.raises(ValueError, match=r"videos must hold one with frames, got none: .*nowhere/m/1"):
-        VideoFrames([empty("1")], CONTRACT)
-
-
-def test_videos_must_differ(miniature):
-    listed = videos(miniature)
-    with pytest.raises(ValueError, match=r"got twice: .*/frames/000$"):
-        VideoFrames([*listed, listed[0]], CONTRACT)
-
-
-@pytest.mark.parametrize("index", [80, -81])
-def test_index_errors(miniature, index):
-    with pytest.raises(IndexError, match=r"index must lie in \[-80, 80\)"):
-        VideoFrames(videos(miniature), CONTRACT)[index]
+def test_groups_are_of_one_data_set_and_compression(films):
+    other = [replace(video, compression="c40") for video in films]
+    assert len(make_groups([*films, *other])) == 2
+    with pytest.warns(UserWarning, match=r"1 groups are left out: 0_1 \(no A 0_1\)"):
+        assert len(make_groups([*films, *other[:2]])) == 1

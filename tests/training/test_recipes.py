@@ -5,8 +5,7 @@ import torch
 from torch import nn
 
 from dfmodels.data.augmentation import HueSaturation, PCAColour, Rotate
-from dfmodels.training.recipes import STIL, Frame, STILDeepfakeBench
-from dfmodels.training.recipes.lsda import lsda
+from dfmodels.training.recipes import LSDA, STIL, Frame, STILDeepfakeBench
 from dfmodels.training.recipes.stil import reverse_and_mirror
 from tests.golden.run_stil import rates
 
@@ -64,7 +63,10 @@ def test_frame_does_not_turn_faces_for_xception():
 def test_lsda():
     module = nn.Linear(1, 1)
     module.bias.requires_grad_(False)
-    optimizer, schedule = lsda(module)
+    recipe = LSDA()
+    assert (recipe.epochs, recipe.batch_size, recipe.clips_per_video) == (51, 4, 1)
+    optimizer = recipe.optimizer(module)
+    schedule = recipe.schedule(optimizer, 3)
     (group,) = optimizer.param_groups
     assert group["params"] == [module.weight]
     assert (group["betas"], group["eps"], group["weight_decay"]) == ((0.9, 0.999), 1e-8, 5e-4)

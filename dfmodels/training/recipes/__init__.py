@@ -2,6 +2,7 @@
 
 from dfmodels.training.recipes.ddl import DDL
 from dfmodels.training.recipes.frame import Frame
+from dfmodels.training.recipes.lsda import LSDA
 from dfmodels.training.recipes.stil import STIL, STILDeepfakeBench
 
-__all__ = ["DDL", "STIL", "Frame", "STILDeepfakeBench"]
+__all__ = ["DDL", "LSDA", "STIL", "Frame", "STILDeepfakeBench"]
