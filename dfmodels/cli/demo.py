@@ -261,7 +261,7 @@ def test_on_frames(model: Detector, folder: str | Path) -> tuple[float, float, f
     from dfmodels.data.crops import CropSource
     from dfmodels.evaluation.metrics import measure
 
-    videos = folder_videos(folder, read_pairs(Path(folder, "splits", "test.json")))
+    videos = [row for row in folder_videos(folder, read_pairs(Path(folder, "splits", "test.json"))) if row.frames]
     frames = ClipSamples(videos, model.contract, CropSource("none"))
     labels = np.array([video.label for video in videos])
     scores = [model.predict(batch["images"][batch["counts"]]) for batch in DataLoader(frames, model.contract.num_clips)]

@@ -189,12 +189,8 @@ class ForgeryGroups(Samples):
         for margin in margins or ():
             check_margin(margin, "margins")
         self.groups = _paired(groups)
-        self.contract, self.samples_per_group, self.margins, self.transform = (
-            contract,
-            samples_per_group,
-            margins,
-            transform,
-        )
+        self.contract, self.samples_per_group = contract, samples_per_group
+        self.margins, self.transform = margins, transform
         self.source = CropSource("none") if source is None else source
         self._ends = list(accumulate(max(1, len(group[0].frames)) for group in self.groups))
         # shared memory, so that of the workers of a loader one speaks for all

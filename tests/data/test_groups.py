@@ -14,13 +14,18 @@ from torch.utils.data import DataLoader, Subset
 
 cv2 = pytest.importorskip("cv2")
 
+import dfmodels  # noqa: E402
+from dfmodels.cli import main  # noqa: E402
 from dfmodels.data import (  # noqa: E402
+    CropSource,
     ForgeryGroups,
     Video,
     deepfakebench_videos,
     folder_videos,
+    load_videos,
     make_groups,
     read_pairs,
+    write_index,
 )
 from dfmodels.data.augmentation import GroupAugmentation  # noqa: E402
 from dfmodels.data.groups import Moments, pair_frames  # noqa: E402
@@ -527,3 +532,18 @@ def test_groups_are_of_one_data_set_and_compression(films):
     assert len(make_groups([*films, *other])) == 2
     with pytest.warns(UserWarning, match=r"1 groups are left out: 0_1 \(no A 0_1\)"):
         assert len(make_groups([*films, *other[:2]])) == 1
+
+
+def test_prepared_groups_are_those_that_were_not(films, miniature, tmp_path, caplog):
+    """`dfmodels prepare --model lsda` looks at the moments that groups are drawn from."""
+    write_index(tmp_path / "films.csv", films)
+    contract = dfmodels.build("lsda", size=64, encoder="plain").contract
+    for data in (tmp_path / "films.csv", miniature):
+        cache = tmp_path / f"cache-{data.name}"
+        arguments = ["prepare", str(data), "--model", "lsda", "--set", "size=64", "--cache", str(cache)]
+        assert main([*arguments, "--faces", "none", "--workers", "1"]) == 0
+        found = make_groups(video for video in load_videos(data) if video.split == "train")
+        caplog.clear()
+        prepared = ForgeryGroups(found, contract, CropSource(cache=cache))[0]
+        assert not caplog.records
+        assert torch.equal(prepared["images"], ForgeryGroups(found, contract)[0]["images"])
