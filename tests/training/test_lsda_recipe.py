@@ -132,7 +132,7 @@ def test_a_resumed_run_is_the_undisturbed_one(miniature, tmp_path):
 @pytest.mark.slow
 def test_learns_to_tell_unseen_people(tmp_path):
     """By the published weight decay, batch, losses and augmentation; minutes."""
-    write_miniature(tmp_path / "data", pairs=(48, 0, 16), size=64)
+    write_miniature(tmp_path / "data", pairs=(48, 8, 16), size=64)
     videos = load_videos(tmp_path / "data")
     chosen = find_recipe("lsda").with_settings(REDUCED)
     train(chosen, where(videos, {"split": "train"}), tmp_path / "run", crops=CropSource("none"), device="cpu")
