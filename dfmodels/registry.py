@@ -8,7 +8,7 @@ import difflib
 import inspect
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
@@ -100,7 +100,7 @@ def check_options(name: str, options: Iterable[str]) -> None:
             raise TypeError(f"{name} has no option {option!r}; {hint(option, known)}")
 
 
-def hint(name: str, known: list[str]) -> str:
+def hint(name: str, known: Sequence[str]) -> str:
     """The names that are like one that is not known, or all."""
     close = difflib.get_close_matches(str(name), known, n=3, cutoff=0.4)
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"known: {', '.join(known)}"

@@ -93,6 +93,18 @@ def parse_value(text: str) -> Any:
     return text
 
 
+def parse_share(name: str, text: str) -> float:
+    """A share from 0 to 1, as 0.05 or 5%; ValueError for anything else."""
+    number, percent = text.removesuffix("%"), text.endswith("%")
+    try:
+        share = float(number) / (100 if percent else 1)
+    except ValueError:
+        share = -1.0
+    if not 0 <= share <= 1:
+        raise ValueError(f"{name} must be a share such as 0.05 or 5%, got {text!r}")
+    return share
+
+
 def format_settings(config: dict[str, Any]) -> str:
     """Options as --set takes them, separated by commas."""
     return ", ".join(f"{name}={format_value(value)}" for name, value in config.items())

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from dfmodels.cli.loading import add_row_choice, check_path, choose_rows, parse_settings
+from dfmodels.cli.loading import add_row_choice, check_path, choose_rows, parse_settings, parse_share
 from dfmodels.data.cache import FAILED, CropCache
 from dfmodels.data.clips import DRAWS, MOMENTS, draw_plan
 from dfmodels.data.index import load_videos
@@ -122,15 +122,3 @@ def usual_draw(model: Detector) -> str:
     if not smooths(contract):
         return "segments"
     return "bench" if model.name == "stil" else "consecutive"
-
-
-def parse_share(name: str, text: str) -> float:
-    """A share from 0 to 1, as 0.05 or 5%; ValueError for anything else."""
-    number, percent = text.removesuffix("%"), text.endswith("%")
-    try:
-        share = float(number) / (100 if percent else 1)
-    except ValueError:
-        share = -1.0
-    if not 0 <= share <= 1:
-        raise ValueError(f"{name} must be a share such as 0.05 or 5%, got {text!r}")
-    return share

@@ -3,8 +3,7 @@
 import argparse
 import logging
 
-from dfmodels.cli.loading import add_row_choice, check_path, choose_device, choose_rows, parse_value
-from dfmodels.cli.prepare import parse_share
+from dfmodels.cli.loading import add_row_choice, check_path, choose_device, choose_rows, parse_share, parse_value
 from dfmodels.training.recipe import find_recipe, list_recipes
 
 LOG = logging.getLogger(__name__)

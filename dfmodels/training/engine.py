@@ -10,6 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import dfops
 from dfmodels import weights
 from dfmodels.data.crops import CropSource
 from dfmodels.data.index import Video, index_hash
-from dfmodels.data.samples import Samples
+from dfmodels.data.samples import Samples, one_thread
 from dfmodels.detector import Detector, Origin, evaluating
 from dfmodels.evaluation.metrics import measure
 from dfmodels.optional import require
@@ -354,7 +355,7 @@ class _Training:
             self._keys.clear()
             return
         keys = [key for _, keys in self._keys for key in keys]
-        shown = ", ".join(f"{name} {float(value):.4g}" for name, value in losses.items())
+        shown = ", ".join(f"{name} {float(value.detach()):.4g}" for name, value in losses.items())
         steps = f"of step {step}" if len(self._keys) == 1 else f"of a step from {self._keys[0][0]} to {step}"
         if len(self._keys) == 1 and not self._not_finite():
             self._write_state()
@@ -505,19 +506,23 @@ class _Training:
                 BEST, lambda: self._write_weights(BEST, f"epoch {position.epoch}, validation {name} {value:.4f}")
             )
 
+    @cached_property
+    def _validation_loader(self) -> tuple[list[int], DataLoader[Any]]:
+        """The samples that are this process's to judge, and what loads them in turn."""
+        assert self.validation is not None
+        mine = list(range(self.accelerator.process_index, len(self.validation), self.accelerator.num_processes))
+        size = self.recipe.batch_size
+        batches = [mine[i : i + size] for i in range(0, len(mine), size)]
+        return mine, _loader(self.validation, batches, self.recipe.num_workers)
+
     def _validation_numbers(self) -> dict[str, Any]:
         """Metrics of the videos of the validation split, and the mean cross-entropy of their clips."""
         from dfmodels.scoring import video_score
 
         assert self.validation is not None
         view = evaluating(self._judged())
-        rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        mine = list(range(rank, len(self.validation), processes))
-        size = self.recipe.batch_size
         self.validation.set_epoch(0)
-        loader = _loader(
-            self.validation, [mine[i : i + size] for i in range(0, len(mine), size)], self.recipe.num_workers
-        )
+        mine, loader = self._validation_loader
         rows: list[tuple[int, str, int, list[float]]] = []
         seen = 0
         batches = iter(loader)
@@ -536,7 +541,7 @@ class _Training:
                         rows.append((mine[seen + i], videos[i], int(labels[i]), logits[i].tolist()))
                 seen += len(videos)
                 bar.update()
-        if processes > 1:
+        if self.accelerator.num_processes > 1:
             rows = require("accelerate.utils", "training").gather_object(rows)
             self._share_failed()
         if not rows:
@@ -660,18 +665,10 @@ def _loader(samples: Samples, batches: Any, num_workers: int) -> DataLoader[Any]
         batch_sampler=batches,
         num_workers=num_workers,
         multiprocessing_context="spawn" if num_workers else None,
-        persistent_workers=num_workers > 0 and isinstance(batches, _Batches),
-        worker_init_fn=_begin_worker if num_workers else None,
+        persistent_workers=num_workers > 0,  # what they know of films that are decoded on the fly is kept too
+        worker_init_fn=one_thread if num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )
-
-
-def _begin_worker(_: int) -> None:
-    """One thread a worker: torch's own are one already, OpenCV's are not."""
-    try:
-        require("cv2", "reading images").setNumThreads(1)
-    except ImportError:
-        return
 
 
 def _next(batches: Iterator[Any]) -> Any:

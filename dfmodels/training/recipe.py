@@ -100,7 +100,10 @@ class Recipe:
             )
         check_choice("balance", self.balance, BALANCES)
         check_choice("precision", self.precision, PRECISIONS)
-        check_choice("best_metric", self.best_metric, METRICS)
+        if self.best_metric not in METRICS:
+            raise ValueError(
+                f"best_metric must be a metric, got {self.best_metric!r}; {hint(self.best_metric, METRICS)}"
+            )
         try:
             check_options(self.detector, self.model)
         except TypeError as error:

@@ -14,6 +14,7 @@ from dfmodels.registry import load
 from dfmodels.training import engine
 from dfmodels.training.divergence import DivergedError
 from dfmodels.training.engine import train
+from dfmodels.training.recipe import METRICS
 from dfmodels.training.run import BEST, FINAL
 from tests.training import runs
 
@@ -66,11 +67,17 @@ def test_it_learns(tmp_path):
     assert np.mean(losses[-5:]) < 0.9 * np.mean(losses[:5])
 
 
-@pytest.mark.parametrize("settings", [{}, {"average": 0.9}, {"accumulate": 2}, {"clip_norm": 0.1}, {"num_workers": 1}])
+@pytest.mark.parametrize("settings", [{}, {"average": 0.9}, {"accumulate": 2}, {"clip_norm": 0.1}])
 def test_a_repeated_run_is_the_same(tmp_path, settings):
     for name in ("one", "two"):
-        run(tmp_path / name, settings if name == "one" else {**settings, "num_workers": 0})
+        run(tmp_path / name, settings)
     assert (tmp_path / "one" / FINAL).read_bytes() == (tmp_path / "two" / FINAL).read_bytes()
+
+
+def test_workers_change_nothing(tmp_path):
+    for workers in (0, 1):
+        run(tmp_path / str(workers), {"num_workers": workers, "epochs": 2})
+    assert (tmp_path / "0" / FINAL).read_bytes() == (tmp_path / "1" / FINAL).read_bytes()
 
 
 def test_two_batches_whose_gradients_make_one_step_are_a_batch_of_twice_the_size(tmp_path):
@@ -216,10 +223,14 @@ def test_a_full_disk_leaves_the_last_state_whole(tmp_path, monkeypatch):
     assert (tmp_path / "run" / FINAL).read_bytes() == (tmp_path / "undisturbed" / FINAL).read_bytes()
 
 
-def test_the_best_epoch_by_a_number_that_is_better_low(tmp_path):
-    run(tmp_path / "run", {"best_metric": "loss", "epochs": 4})
-    epochs = {row["epoch"]: float(row["val_loss"]) for row in rows(tmp_path / "run") if row["kind"] == "epoch"}
-    assert state(tmp_path / "run")["best_epoch"] == int(min(epochs, key=epochs.get))
+@pytest.mark.parametrize("name", METRICS)
+def test_the_best_epoch(tmp_path, name):
+    run(tmp_path / "run", {"best_metric": name, "epochs": 4, "learning_rate": 0.05})
+    epochs = {int(row["epoch"]): float(row[f"val_{name}"]) for row in rows(tmp_path / "run") if row["kind"] == "epoch"}
+    assert len(epochs) == 4
+    best = (min if name in ("eer", "loss") else max)(epochs, key=epochs.get)
+    assert state(tmp_path / "run")["best_epoch"] == best
+    assert f"epoch {best}, validation {name} {epochs[best]:.4f}" in load(tmp_path / "run" / BEST).origin.note
 
 
 def test_the_random_state_of_the_caller_is_left_alone(tmp_path):

@@ -11,6 +11,7 @@ from torch import nn
 from dfmodels.training import recipe as recipes
 from dfmodels.training.recipe import Recipe, find_recipe, list_recipes, register
 from tests.models.test_detectors import SMALL
+from tests.training import runs
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,8 @@ def published(request):
 def test_every_recipe_makes_an_objective_that_trains_its_detector(published):
     torch.manual_seed(0)
     small = {f"model.{key}": value for key, value in SMALL[published.detector].items()}
-    objective = published.with_settings(small).objective([])
+    own = {"real_encoder": "student", "untrained_real_encoder": True} if published.name == "lsda" else {}
+    objective = published.with_settings({**small, **own}).objective(runs.videos())
     assert objective.student.name == published.detector
     assert not objective.student.trained
     optimizer = published.optimizer(objective)
@@ -92,7 +94,7 @@ def test_settings():
         ({"learning_rate": 0}, "learning_rate must be a number above 0, got 0.0"),
         ({"freeze_norms": 1}, "freeze_norms must be true or false, got 1"),
         ({"best_metric": 1}, "best_metric must be a word, got 1"),
-        ({"best_metric": "acc"}, "best_metric must be one of 'auc', .*got 'acc'"),
+        ({"best_metric": "acc"}, "best_metric must be a metric, got 'acc'; did you mean .*'accuracy'"),
         ({"balance": "over"}, "balance must be one of 'none', 'oversample', got 'over'"),
         ({"precision": "half"}, "precision must be one of 'fp32', 'fp16', 'bf16', got 'half'"),
         ({"average": 1}, "average must be a number from 0 to below 1, got 1.0"),
