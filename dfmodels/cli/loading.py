@@ -13,6 +13,7 @@ import dfops
 from dfmodels.data.index import Video, limit, where
 from dfmodels.detector import Detector
 from dfmodels.registry import build, check_options, list_models, load
+from dfmodels.training.recipe import Recipe, find_recipe
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -73,14 +74,35 @@ def parse_settings(texts: Sequence[str], name: str | None) -> dict[str, Any]:
         if texts:
             raise ValueError(f"--set {texts[0]} is an option of a detector; name it with --model")
         return {}
-    settings = {}
-    for text in texts:
-        option, equals, value = text.partition("=")
-        if not option or not equals:
-            raise ValueError(f"--set must be NAME=VALUE, got {text!r}")
-        settings[option] = parse_value(value)
+    settings = dict(_setting(text, "NAME=VALUE") for text in texts)
     check_options(name, settings)
     return settings
+
+
+def add_recipe_settings(parser: argparse.ArgumentParser) -> None:
+    """The argument whose values `parse_recipe` takes."""
+    parser.add_argument(
+        "--set",
+        action="append",
+        nargs="+",
+        default=[],
+        metavar="KEY=VALUE",
+        help="field of the recipe (`dfmodels train RECIPE --print` shows them), or model.KEY for an option of the "
+        "detector",
+    )
+
+
+def parse_recipe(name: str, texts: Sequence[Sequence[str]]) -> Recipe:
+    """The recipe `name` with the values of --set; ValueError for what it does not have."""
+    settings = dict(_setting(text, "KEY=VALUE") for several in texts for text in several)
+    return find_recipe(name).with_settings(settings)
+
+
+def _setting(text: str, form: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise ValueError(f"--set must be {form}, got {text!r}")
+    return name, parse_value(value)
 
 
 def parse_value(text: str) -> Any:

@@ -6,15 +6,21 @@ from pathlib import Path
 
 import torch
 
-from dfmodels.cli.loading import add_row_choice, check_path, choose_rows, parse_settings, parse_share
+from dfmodels.cli.loading import (
+    add_recipe_settings,
+    add_row_choice,
+    check_path,
+    choose_rows,
+    parse_recipe,
+    parse_share,
+)
 from dfmodels.data.cache import FAILED, CropCache
-from dfmodels.data.clips import DRAWS, MOMENTS, draw_plan
 from dfmodels.data.index import load_videos
-from dfmodels.data.plan import smooths
+from dfmodels.data.plan import FramePlan
 from dfmodels.data.prepare import CropJob, Prepared, TooManyFailedError, in_bytes, prepare_crops
-from dfmodels.detector import Detector, InputContract
 from dfmodels.progress import progress_bar
-from dfmodels.registry import build, list_models
+from dfmodels.registry import build
+from dfmodels.training.recipe import list_recipes
 from dfmodels.video.people import SELECT
 
 LOG = logging.getLogger(__name__)
@@ -25,16 +31,12 @@ MARGIN = 1.5  # the widest that a recipe draws
 def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("videos", metavar="DATA", help="index of `dfmodels index`, or the root of a data set")
     parser.add_argument(
-        "--model", required=True, choices=list_models(), metavar="NAME", help="detector that is to be trained"
+        "--model",
+        required=True,
+        metavar="RECIPE",
+        help=f"what is to be trained, as for `train`: {', '.join(list_recipes())}",
     )
-    parser.add_argument(
-        "--set",
-        action="append",
-        nargs="+",
-        default=[],
-        metavar="NAME=VALUE",
-        help="options of the detector, as `dfmodels list` shows them",
-    )
+    add_recipe_settings(parser)
     parser.add_argument("--cache", required=True, metavar="DIR", help="folder of the crops; made if it is not there")
     parser.add_argument(
         "--faces",
@@ -43,17 +45,6 @@ def add(parser: argparse.ArgumentParser) -> None:
         "frames are face crops already (default: what the cache has, of a new one auto)",
     )
     parser.add_argument("--select", choices=list(SELECT), help="whose face (default: that of the cache, else largest)")
-    parser.add_argument(
-        "--draw",
-        choices=[*DRAWS, MOMENTS],
-        help="how training draws its clips (default: as the published script of the detector)",
-    )
-    parser.add_argument(
-        "--frames",
-        type=int,
-        metavar="N",
-        help="frames of a video that training draws from (default: as the published script)",
-    )
     parser.add_argument(
         "--margin",
         type=float,
@@ -74,20 +65,18 @@ def run(options: argparse.Namespace) -> int:
     for name in ("videos", "cache"):
         check_path("DATA" if name == "videos" else f"--{name}", getattr(options, name))
     max_bad = parse_share("--max-bad", options.max_bad)
-    for name in ("workers", "frames"):
-        if getattr(options, name) is not None and getattr(options, name) < 1:
-            raise ValueError(f"--{name} must be at least 1, got {getattr(options, name)}")
-    settings = parse_settings([text for texts in options.set for text in texts], options.model)
+    if options.workers is not None and options.workers < 1:
+        raise ValueError(f"--workers must be at least 1, got {options.workers}")
+    recipe = parse_recipe(options.model, options.set)
     with torch.device("meta"):  # nothing is computed with it
-        model = build(options.model, **settings)
-    contract = model.contract
-    draw = options.draw or usual_draw(model)
-    plans = {images: draw_plan(draw, contract, options.frames, images=images) for images in (False, True)}
+        contract = build(recipe.detector, **recipe.model).contract
+    widest = max(contract.margin, *(recipe.margins or ()), 0)
+    margin = widest if options.margin is None and widest > MARGIN else options.margin
     videos = choose_rows(load_videos(options.videos), options)
-    cache = CropCache.open(options.cache, faces=options.faces, select=options.select, margin=options.margin)
-    cache.check(None, margin=contract.margin)
+    cache = CropCache.open(options.cache, faces=options.faces, select=options.select, margin=margin)
+    cache.check(None, margin=widest)
     jobs = [
-        CropJob(video, contract, plans[bool(video.frames)] if video.split == "train" else draw_plan(None, contract))
+        CropJob(video, contract, recipe.plan(video, contract) if video.split == "train" else FramePlan.of(contract))
         for video in videos
     ]
     written = 0
@@ -110,15 +99,3 @@ def run(options: argparse.Namespace) -> int:
     )
     print(f"{done}; {len(failed)} failed: {Path(options.cache) / FAILED} says why" if failed else done)
     return 1 if failed else 0
-
-
-def usual_draw(model: Detector) -> str:
-    """How the published script of a detector draws its clips."""
-    contract: InputContract = model.contract
-    if model.name == "lsda":
-        return MOMENTS
-    if contract.num_frames == 1:
-        return "frame"
-    if not smooths(contract):
-        return "segments"
-    return "bench" if model.name == "stil" else "consecutive"

@@ -3,8 +3,16 @@
 import argparse
 import logging
 
-from dfmodels.cli.loading import add_row_choice, check_path, choose_device, choose_rows, parse_share, parse_value
-from dfmodels.training.recipe import find_recipe, list_recipes
+from dfmodels.cli.loading import (
+    add_recipe_settings,
+    add_row_choice,
+    check_path,
+    choose_device,
+    choose_rows,
+    parse_recipe,
+    parse_share,
+)
+from dfmodels.training.recipe import list_recipes
 
 LOG = logging.getLogger(__name__)
 EXAMPLE = "dfmodels train stil --data videos.csv --cache crops/ --out runs/stil --set epochs=20 model.size=128"
@@ -17,14 +25,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--cache", metavar="DIR", help="crops of `dfmodels prepare` (default: films are decoded as needed)"
     )
     parser.add_argument("--out", metavar="DIR", help="folder of the run: weights, state, curves, model card")
-    parser.add_argument(
-        "--set",
-        action="append",
-        nargs="+",
-        default=[],
-        metavar="KEY=VALUE",
-        help="field of the recipe (--print shows them), or model.KEY for an option of the detector",
-    )
+    add_recipe_settings(parser)
     parser.add_argument("--resume", action="store_true", help="go on in --out after the last state that was saved")
     parser.add_argument("--print", action="store_true", help="show the recipe as it would be used, and end")
     parser.add_argument(
@@ -49,15 +50,9 @@ def run(options: argparse.Namespace) -> int:
     from dfmodels.optional import require
     from dfmodels.training.engine import train
 
-    settings = {}
-    for text in (text for texts in options.set for text in texts):
-        key, equals, value = text.partition("=")
-        if not key or not equals:
-            raise ValueError(f"--set must be KEY=VALUE, got {text!r}")
-        settings[key] = parse_value(value)
+    recipe = parse_recipe(options.recipe, options.set)
     if options.seed is not None:
-        settings["seed"] = options.seed
-    recipe = find_recipe(options.recipe).with_settings(settings)
+        recipe = recipe.with_settings({"seed": options.seed})
     if options.print:
         yaml = require("yaml", "showing a recipe")
         print(yaml.safe_dump(recipe.as_dict(), sort_keys=False, allow_unicode=True), end="")

@@ -13,14 +13,16 @@ from torch import Tensor, nn
 from torch.optim import Adam, Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 
-from dfmodels.data.clips import ClipSamples
+from dfmodels.data.clips import ClipSamples, draw_plan
 from dfmodels.data.crops import CropSource
 from dfmodels.data.index import Video
+from dfmodels.data.plan import FramePlan
 from dfmodels.data.samples import Samples
 from dfmodels.detector import InputContract
 from dfmodels.options import check_choice, check_count, check_number, check_option, is_number, refuse
 from dfmodels.registry import build, check_options, hint
 from dfmodels.training.objectives.objective import CrossEntropy, Objective
+from dfmodels.video.decode import is_images
 
 BALANCES = ("none", "oversample")
 PRECISIONS = ("fp32", "fp16", "bf16")
@@ -62,7 +64,7 @@ class Recipe:
 
     name: ClassVar[str]
     detector: ClassVar[str]  # registered name of what is trained
-    draw: ClassVar[str]  # of the frames of a sample, one of `dfmodels.data.clips.DRAWS`
+    draw: ClassVar[str]  # of the frames of a sample, as `dfmodels.data.clips.draw_plan` knows them
 
     epochs: int = 10
     batch_size: int = 8
@@ -122,6 +124,15 @@ class Recipe:
     def augmentation(self) -> Callable[[Tensor], Tensor] | None:
         """What is done to the uint8 crops (T, 3, H, W) of a sample, drawn from torch's own generator; or nothing."""
         return None
+
+    def plan(self, video: Video, contract: InputContract) -> FramePlan:
+        """The frames of a video of the training split that `samples` looks at, and `dfmodels prepare` keeps.
+
+        Args:
+            video: a film or a folder of images.
+            contract: of the detector.
+        """
+        return draw_plan(self.draw, contract, self.frames_per_video or None, images=is_images(video.path))
 
     def samples(self, videos: Sequence[Video], crops: CropSource, contract: InputContract) -> Samples:
         """What an epoch goes through, in any order.

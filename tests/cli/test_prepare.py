@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
@@ -19,10 +20,11 @@ from dfmodels.cli import main
 from dfmodels.data.clips import ClipSamples
 from dfmodels.data.crops import CropSource
 from dfmodels.data.index import Video, read_index, write_index
+from dfmodels.training.recipe import find_recipe, list_recipes
 from tests.data.films import write_boxes, write_film, write_folder
 from tests.video.videos import cut
 
-SETTINGS = ["num_frames=4", "size=32"]
+SETTINGS = ["model.num_frames=4", "model.size=32"]
 
 
 @pytest.fixture(scope="module")
@@ -97,13 +99,12 @@ def test_some_fail(root: Path, tmp_path: Path, capsys, caplog) -> None:
     [
         (["--max-bad", "2"], "--max-bad must be a share such as 0.05 or 5%, got '2'"),
         (["--workers", "0"], "--workers must be at least 1, got 0"),
-        (["--frames", "0"], "--frames must be at least 1, got 0"),
+        (["--set", "frames_per_video=-1"], "frames_per_video must be a whole number of at least 0, got -1"),
+        (["--set", "num_frames=4"], "recipe ddl has no setting 'num_frames'; .*options of the detector are model.KEY"),
+        (["--set", "margins=[1, 1.7]", "--margin", "1.6"], "was prepared for margins up to 1.6, this run has 1.7"),
         (["--faces", "harr"], "faces must be one of .* did you mean haar"),
         (["--margin", "1.1"], "was prepared for margins up to 1.1, this run has 1.3"),
-        (
-            ["--draw", "segments"],
-            "draw must be 'consecutive' or 'bench' for a detector whose clips are of neighbouring",
-        ),
+        (["--model", "dll"], "unknown recipe 'dll'; did you mean 'ddl'"),
         (["--where", "split=trian"], "no video has split 'trian'"),
     ],
 )
@@ -227,11 +228,18 @@ def test_full_disk(root: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "crops").glob("??/*"))
 
 
-def test_stil_draws_from_its_candidates(root: Path, tmp_path: Path) -> None:
-    arguments = ["--model", "stil", "--set", "num_frames=4", "--faces", "none", "--where", "split=train"]
-    assert main(["prepare", str(root / "videos.csv"), "--cache", str(tmp_path / "crops"), *arguments]) == 0
-    contract = dfmodels.build("stil", num_frames=4).contract
-    videos = [video for video in read_index(root / "videos.csv") if video.split == "train"]
-    samples = ClipSamples(videos, contract, CropSource(cache=tmp_path / "crops"), draw="segments", margins=(1, 1.5))
-    assert type(samples.source.open(videos[0], contract, samples.plan)).__name__ == "CachedCrops"
-    assert np.isfinite(samples[0]["images"].numpy()).all()
+@pytest.mark.parametrize("name", [name for name in list_recipes() if name != "tiny"])
+def test_every_recipe_trains_from_what_was_prepared_for_it(root: Path, tmp_path: Path, name: str, caplog) -> None:
+    films = [row for row in read_index(root / "videos.csv") if row.path.suffix == ".mp4"]
+    target = Video(films[0].path.with_name("target.mp4"), 0, "train", "films", "real", "target")
+    shutil.copy(films[0].path, target.path)
+    rows = [replace(films[0], split="train", label=1, method="swap", target="target"), target]
+    write_index(root / "two.csv", rows)
+    command = ["prepare", str(root / "two.csv"), "--model", name, "--cache", str(tmp_path / "crops"), "--workers", "1"]
+    assert main([*command, "--faces", f"boxes:{root / 'boxes.json'}", "--set", "model.size=128"]) == 0
+    recipe = find_recipe(name).with_settings({"model.size": 128})
+    contract = dfmodels.build(recipe.detector, **recipe.model).contract
+    caplog.clear()
+    samples = recipe.samples(rows, CropSource(cache=tmp_path / "crops"), contract)
+    assert all(samples[i]["failed"] == "" for i in range(len(samples)))
+    assert caplog.text == ""  # none was decoded for want of crops

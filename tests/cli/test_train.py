@@ -1,12 +1,18 @@
 """dfmodels train."""
 
+import csv
+import json
+from pathlib import Path
+
 import pytest
 import torch
 import yaml
 
 from dfmodels.cli import main
+from dfmodels.data.crops import FilmCrops
 from dfmodels.data.index import write_index
 from dfmodels.registry import load
+from dfmodels.synthetic import write_benchmark
 from dfmodels.training.run import BEST, FINAL
 from tests.training import runs
 
@@ -83,3 +89,34 @@ def test_a_published_recipe_trains_on_films(miniature, tmp_path):
     arguments = ["train", "stil", "--data", str(miniature), "--faces", "none", "--out", str(tmp_path / "run")]
     assert main([*arguments, "--device", "cpu", *options]) == 0
     assert load(tmp_path / "run" / FINAL).trained
+
+
+def test_from_raw_films_to_a_report(tmp_path, monkeypatch, capfd):
+    """Every command as it is typed, each on what the one before it left."""
+    monkeypatch.chdir(tmp_path)
+    torch.set_num_threads(1)
+    write_benchmark("faces", pairs=(1, 1, 1), frames=9, size=32, workers=1)
+    settings = "--set model.encoder=test_efficientnet model.size=48 clips_per_video=2 batch_size=4"
+
+    def typed(line):
+        assert main(line.split()) == 0, capfd.readouterr().err
+        return capfd.readouterr()
+
+    typed("index faces -o videos.csv")
+    rows = "--where compression=c23"
+    prepared = typed(f"prepare videos.csv --model frame --cache crops --faces none --workers 1 {rows} {settings}").out
+    assert prepared.startswith("30 of 30 videos are prepared in crops")
+    with monkeypatch.context() as patch:
+        patch.setattr(FilmCrops, "__init__", lambda *arguments: pytest.fail("a film is decoded"))
+        typed(f"train frame --data videos.csv --cache crops --out run --device cpu {rows} {settings} epochs=2")
+    with open("run/metrics.csv", newline="") as file:
+        kinds = [row["kind"] for row in csv.DictReader(file)]
+    assert kinds == ["step", "epoch"] * 2
+    typed(f"evaluate run --data videos.csv --out report --faces none --device cpu {rows}")
+    found = json.loads(Path("report/metrics.json").read_text())
+    level = found["levels"]["video"]
+    assert (level["all"]["n_real"], level["all"]["n_fake"], level["all"]["n_failed"]) == (2, 8, 0)
+    assert len(level["method"]) == 4
+    assert (level["seen"]["n_fake"], level["unseen"]) == (8, None)  # the run knows what it was trained on
+    assert 0 <= level["all"]["auc"] <= 1
+    assert Path("report/report.html").exists()
