@@ -45,19 +45,22 @@ def undisturbed(tmp_path_factory):
     return out
 
 
-def test_ten_kills_leave_no_trace(undisturbed, tmp_path):
+MOMENTS = ["step", "begin", "finish", "swap", "row", "step", "begin", "swap", "finish", "swap"]
+
+
+@pytest.mark.parametrize(
+    "moments", [["step", "swap", "finish"], pytest.param(MOMENTS, marks=pytest.mark.slow)], ids=["three", "ten"]
+)
+def test_kills_leave_no_trace(undisturbed, tmp_path, moments):
     """SIGKILL inside steps, in all parts of the writing of a state, and in that of a row."""
-    out, draws, killed = tmp_path / "run", random.Random(0), 0
-    moments = ["step", "begin", "finish", "swap", "row", "step", "begin", "swap", "finish", "swap"]
-    for inside in moments:
+    out, draws = tmp_path / "run", random.Random(0)
+    for killed, inside in enumerate(moments):
         # the first `os.replace`s of a process write metrics.csv, those of a state follow
         kill_at = draws.randint(1, 4) if inside == "step" else draws.randint(2, 4) if inside == "swap" else 1
         done = run(out, settings={"average": 0.9}, resume=killed > 0, kill_at=kill_at, inside=inside)
         assert done.returncode == -signal.SIGKILL, (inside, kill_at, done.stderr)
-        killed += 1
     done = run(out, settings={"average": 0.9}, resume=True)
     assert done.returncode == 0, done.stderr
-    assert killed == 10
     assert (out / FINAL).read_bytes() == (undisturbed / FINAL).read_bytes()
     assert rows(out, "epoch") == rows(undisturbed, "epoch")
     assert not list(out.glob(".last*"))
