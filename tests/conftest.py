@@ -60,9 +60,10 @@ def _same_random_state():
 def own_registry(monkeypatch):
     """What a test registers is forgotten after it."""
     from dfmodels import registry
+    from dfmodels.training import recipe
 
-    for table in ("_BUILDERS", "_IMPLIED_OPTIONS"):
-        monkeypatch.setattr(registry, table, dict(getattr(registry, table)))
+    for module, table in ((registry, "_BUILDERS"), (registry, "_IMPLIED_OPTIONS"), (recipe, "_RECIPES")):
+        monkeypatch.setattr(module, table, dict(getattr(module, table)))
 
 
 @pytest.fixture(scope="session")

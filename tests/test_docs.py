@@ -92,6 +92,13 @@ def data_files():
     write_index("videos.csv", load_videos("FaceForensics++"))
 
 
+def training_files():
+    for root in ("FaceForensics++", "Celeb-DF-v2"):
+        if not Path(root).exists():
+            write_miniature(root, pairs=(2, 1, 1), frames=1, size=16)
+    write_index("ff.csv", load_videos("FaceForensics++"))
+
+
 def lsda_files():
     faces()
     for name in ("efficientnet-b4.pth", "arcface_iresnet100.pth"):
@@ -106,6 +113,7 @@ FILES = {
     "docs/stil.md": stil_files,
     "docs/lsda.md": lsda_files,
     "docs/training-data.md": faces,
+    "docs/training.md": training_files,
 }
 
 
@@ -166,8 +174,13 @@ def check_data(spaces):
     assert len(spaces[0]["videos"]) == 30
 
 
+def check_training(spaces):
+    assert dfmodels.load("runs/smooth/final.safetensors").trained
+
+
 CHECKS = {
     "docs/data.md": check_data,
+    "docs/training.md": check_training,
     "docs/stil.md": check_stil,
     "docs/lsda.md": check_lsda,
     "docs/training-data.md": check_training_data,
