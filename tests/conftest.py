@@ -66,6 +66,14 @@ def own_registry(monkeypatch):
         monkeypatch.setattr(module, table, dict(getattr(module, table)))
 
 
+@pytest.fixture
+def tiny(own_registry):
+    """The detector and the recipe of `tests.training.runs`."""
+    from tests.training import runs
+
+    runs.begin()
+
+
 @pytest.fixture(scope="session")
 def miniature(tmp_path_factory):
     """A small miniature of FaceForensics++, rendered once."""

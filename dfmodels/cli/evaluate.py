@@ -192,5 +192,6 @@ def _report(
     print(summary(report))
     print(f"wrote {folder}")
     if report["failed"]:
-        LOG.warning("%d rows have no score; metrics.json and report.html name them", len(report["failed"]))
+        failed = len(report["failed"])
+        LOG.warning("%d of %d rows have no score; metrics.json and report.html name them", failed, len(scores))
     return 1 if report["failed"] else 0

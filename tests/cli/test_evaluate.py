@@ -38,7 +38,7 @@ def test_a_report(capsys, table):
     status, out, err = evaluate(capsys, table, "--out", table / "deep" / "report", "--seed", 1, "--resamples", 50)
     assert (status, err) == (0, "")
     report = table / "deep" / "report"
-    assert {path.name for path in report.iterdir()} == {"metrics.json", "scores.csv"}
+    assert {path.name for path in report.iterdir()} == {"metrics.json", "report.html", "scores.csv"}
     metrics = json.loads((report / "metrics.json").read_text())
     expected = judge(read_scores(table / "scores.csv"), resamples=50, seed=1)
     assert {key: metrics[key] for key in ("levels", "as_deepfakebench", "failed")} == {

@@ -228,7 +228,7 @@ def test_full_disk(root: Path, tmp_path: Path) -> None:
     assert not list((tmp_path / "crops").glob("??/*"))
 
 
-@pytest.mark.parametrize("name", [name for name in list_recipes() if name != "tiny"])
+@pytest.mark.parametrize("name", list_recipes())
 def test_every_recipe_trains_from_what_was_prepared_for_it(root: Path, tmp_path: Path, name: str, caplog) -> None:
     films = [row for row in read_index(root / "videos.csv") if row.path.suffix == ".mp4"]
     target = Video(films[0].path.with_name("target.mp4"), 0, "train", "films", "real", "target")

@@ -16,6 +16,8 @@ from dfmodels.synthetic import write_benchmark
 from dfmodels.training.run import BEST, FINAL
 from tests.training import runs
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 
 @pytest.fixture
 def index(tmp_path):

@@ -540,7 +540,7 @@ def test_prepared_groups_are_those_that_were_not(films, miniature, tmp_path, cap
     contract = dfmodels.build("lsda", size=64, encoder="plain").contract
     for data in (tmp_path / "films.csv", miniature):
         cache = tmp_path / f"cache-{data.name}"
-        arguments = ["prepare", str(data), "--model", "lsda", "--set", "size=64", "--cache", str(cache)]
+        arguments = ["prepare", str(data), "--model", "lsda", "--set", "model.size=64", "--cache", str(cache)]
         assert main([*arguments, "--faces", "none", "--workers", "1"]) == 0
         found = make_groups(video for video in load_videos(data) if video.split == "train")
         caplog.clear()

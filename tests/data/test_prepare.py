@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import time
+from collections.abc import Callable
+from functools import partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
@@ -115,20 +117,50 @@ class Deadly:
         return np.array([[20.0, 20, 60, 60, 1]])
 
 
-@pytest.fixture
-def forked(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Workers that know what the test changed."""
-    context = multiprocessing.get_context("fork")
-    monkeypatch.setattr(prepare.multiprocessing, "get_context", lambda kind: context)
+def changed_work(change: Callable[[], None], connection: Connection, cache: CropCache) -> None:
+    """What a worker does, once `change` has changed it: a fork of the tests' process would know, and may hang."""
+    change()
+    prepare.work(connection, cache)
+
+
+def change_workers(monkeypatch: pytest.MonkeyPatch, change: Callable[[], None]) -> None:
+    monkeypatch.setattr(prepare, "work", partial(changed_work, change))
+
+
+def find_faces_with(detector: Deadly) -> None:
+    prepare.face_detector = lambda faces: detector
+
+
+def fail_at_folder2() -> None:
+    before = prepare.prepare_video
+
+    def failing(video: Video, *arguments: object) -> int:
+        if video.path.name == "folder2":
+            raise MemoryError("no\nroom")
+        return before(video, *arguments)
+
+    prepare.prepare_video = failing
+
+
+def fill_the_disk() -> None:
+    before = Path.write_bytes
+    written: list[int] = []
+
+    def full(self: Path, data: bytes) -> int:
+        if self.name.endswith(".part") and len(written) >= 2:
+            before(self, data[:100])
+            raise OSError(28, "No space left on device", str(self))
+        written.append(len(data))
+        return before(self, data)
+
+    Path.write_bytes = full
 
 
 @pytest.mark.parametrize("tries", [1, 2])
-def test_a_video_that_ends_its_process(
-    root: Path, tmp_path: Path, tries: int, forked: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_video_that_ends_its_process(root: Path, tmp_path: Path, tries: int, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "marks").mkdir()
     detector = Deadly(tmp_path / "marks", tries)
-    monkeypatch.setattr(prepare, "face_detector", lambda faces: detector)
+    change_workers(monkeypatch, partial(find_faces_with, detector))
     cache = CropCache.open(tmp_path / "cache", faces=detector)
     failed = prepare_crops(jobs_of(sorted(root.iterdir())), cache, workers=2, max_bad=0.5)
     assert len(files(cache)) == 6 - (tries == 2)
@@ -141,33 +173,16 @@ def test_a_video_that_ends_its_process(
 
 
 def test_whatever_one_video_brings_about_costs_no_other(
-    root: Path, tmp_path: Path, forked: None, monkeypatch: pytest.MonkeyPatch
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = prepare.prepare_video
-
-    def failing(video: Video, *arguments: object) -> int:
-        if video.path.name == "folder2":
-            raise MemoryError("no\nroom")
-        return before(video, *arguments)
-
-    monkeypatch.setattr(prepare, "prepare_video", failing)
+    change_workers(monkeypatch, fail_at_folder2)
     cache = CropCache.open(tmp_path / "cache", faces="none")
     failed = prepare_crops(jobs_of(sorted(root.iterdir())), cache, workers=2, max_bad=0.5)
     assert list(failed.values()) == [f"{root / 'folder2'}: MemoryError: no room"]
 
 
-def test_disk_full_is_a_clear_end(root: Path, tmp_path: Path, forked: None, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = Path.write_bytes
-    written: list[int] = []
-
-    def full(self: Path, data: bytes) -> int:
-        if self.name.endswith(".part") and len(written) >= 2:
-            before(self, data[:100])
-            raise OSError(28, "No space left on device", str(self))
-        written.append(len(data))
-        return before(self, data)
-
-    monkeypatch.setattr(Path, "write_bytes", full)
+def test_disk_full_is_a_clear_end(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    change_workers(monkeypatch, fill_the_disk)
     jobs = jobs_of(sorted(root.iterdir()))
     cache = CropCache.open(tmp_path / "cache", faces="none")
     with pytest.raises(OSError, match=r"\.safetensors cannot be written: No space left on device"):
@@ -215,5 +230,7 @@ class Threads(Dataset):
 
 
 def test_loader_workers_compute_in_one_thread() -> None:
-    threads, of_cv2 = next(iter(DataLoader(Threads(), 2, num_workers=1, worker_init_fn=one_thread)))
+    threads, of_cv2 = next(
+        iter(DataLoader(Threads(), 2, num_workers=1, worker_init_fn=one_thread, multiprocessing_context="spawn"))
+    )
     assert threads.tolist() == of_cv2.tolist() == [1, 1]

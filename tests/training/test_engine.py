@@ -18,6 +18,8 @@ from dfmodels.training.recipe import METRICS
 from dfmodels.training.run import BEST, FINAL
 from tests.training import runs
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 
 @pytest.fixture(autouse=True)
 def _one_thread():
@@ -209,15 +211,15 @@ def test_a_full_disk_leaves_the_last_state_whole(tmp_path, monkeypatch):
             resource.setrlimit(resource.RLIMIT_FSIZE, (2048, limits[1]))
         return begin(self)
 
-    monkeypatch.setattr(engine.RunFolder, "begin_state", full)
     try:
-        with pytest.raises(OSError, match=r"the state of step 6 cannot be written: .*last holds step 4; make room"):
-            run(tmp_path / "run")
+        with monkeypatch.context() as patch:
+            patch.setattr(engine.RunFolder, "begin_state", full)
+            with pytest.raises(OSError, match=r"the state of step 6 cannot be written: .*last holds step 4; make room"):
+                run(tmp_path / "run")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert state(tmp_path / "run")["step"] == 4
     assert not list((tmp_path / "run").glob(".last*"))
-    monkeypatch.undo()
     run(tmp_path / "run", resume=True)
     run(tmp_path / "undisturbed")
     assert (tmp_path / "run" / FINAL).read_bytes() == (tmp_path / "undisturbed" / FINAL).read_bytes()

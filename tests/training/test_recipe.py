@@ -13,6 +13,8 @@ from dfmodels.training.recipe import Recipe, find_recipe, list_recipes, register
 from tests.models.test_detectors import SMALL
 from tests.training import runs
 
+pytestmark = pytest.mark.usefixtures("tiny")
+
 
 @dataclass(frozen=True)
 class Own(Recipe):
@@ -23,7 +25,7 @@ class Own(Recipe):
     warm_up: int | None = None
 
 
-@pytest.fixture(params=[name for name in list_recipes() if name != "tiny"])
+@pytest.fixture(params=list_recipes())
 def published(request):
     return find_recipe(request.param)
 

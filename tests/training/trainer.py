@@ -12,6 +12,7 @@ from tests.training import runs
 
 
 def main(out, options):
+    runs.begin()
     torch.set_num_threads(1)
     kill_at, inside = options.get("kill_at"), options.get("inside", "step")
     if kill_at is not None:  # the moment: a step, or one of the steps of writing a state
