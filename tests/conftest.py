@@ -67,6 +67,14 @@ def own_registry(monkeypatch):
 
 
 @pytest.fixture
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
 def tiny(own_registry):
     """The detector and the recipe of `tests.training.runs`."""
     from tests.training import runs

@@ -5,7 +5,6 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 import yaml
 
 from dfmodels.cli import main
@@ -16,7 +15,7 @@ from dfmodels.synthetic import write_benchmark
 from dfmodels.training.run import BEST, FINAL
 from tests.training import runs
 
-pytestmark = pytest.mark.usefixtures("tiny")
+pytestmark = pytest.mark.usefixtures("tiny", "one_thread")
 
 
 @pytest.fixture
@@ -85,7 +84,6 @@ def test_unknown_recipe(capsys):
 
 def test_a_published_recipe_trains_on_films(miniature, tmp_path):
     """From folders of frames to weights, through the crops that scoring would cut."""
-    torch.set_num_threads(1)
     options = ["--set", "epochs=1", "batch_size=4", "model.size=32", "model.num_frames=2", "model.layers=[1,1,1]"]
     options += ["model.planes=[16,16,16]", "model.stem_channels=[8,8]", "model.reduction=2", "model.clamp_pool=true"]
     arguments = ["train", "stil", "--data", str(miniature), "--faces", "none", "--out", str(tmp_path / "run")]
@@ -96,7 +94,6 @@ def test_a_published_recipe_trains_on_films(miniature, tmp_path):
 def test_from_raw_films_to_a_report(tmp_path, monkeypatch, capfd):
     """Every command as it is typed, each on what the one before it left."""
     monkeypatch.chdir(tmp_path)
-    torch.set_num_threads(1)
     write_benchmark("faces", pairs=(1, 1, 1), frames=9, size=32, workers=1)
     settings = "--set model.encoder=test_efficientnet model.size=48 clips_per_video=2 batch_size=4"
 

@@ -18,15 +18,7 @@ from dfmodels.training.recipe import METRICS
 from dfmodels.training.run import BEST, FINAL
 from tests.training import runs
 
-pytestmark = pytest.mark.usefixtures("tiny")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread():
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("tiny", "one_thread")
 
 
 def run(out, settings=None, videos=None, **options):
