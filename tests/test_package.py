@@ -170,8 +170,9 @@ def test_operators_do_not_know_the_detectors():
     assert done.returncode == 0, done.stderr
 
 
-def test_optional_packages_are_imported_where_used():
-    done = python("import sys, dfmodels, dfmodels.cli; print(*sys.modules.keys() & {'av', 'cv2', 'matplotlib'})")
+def test_what_is_optional_or_slow_to_import_is_imported_where_used():
+    where_used = {"av", "cv2", "matplotlib", "accelerate", "torchvision", "timm", "sklearn", "scipy.optimize", "ray"}
+    done = python(f"import sys, dfmodels, dfmodels.cli; print(*sys.modules.keys() & {where_used})")
     assert done.stdout.strip() == "", done.stderr
 
 

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import minimize
 from scipy.special import expit, log_expit
 
 from dfmodels.detector import AVERAGES, Calibration
@@ -54,6 +53,8 @@ def fit_calibration(
 
     Source: arXiv:1706.04599 (temperature); J. Platt, Probabilistic Outputs for Support Vector Machines, 1999.
     """
+    from scipy.optimize import minimize  # half a second, for which no other command should wait
+
     check_choice("average", average, AVERAGES)
     fake = np.asarray(labels)
     n_fake = int((fake == 1).sum())

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import roc_curve
 
 from dfmodels.evaluation.folder import GROUP_ROWS, METRICS, SCORES, columns, groups, head, number, read_metrics, row
 from dfmodels.evaluation.metrics import AREAS, NAMES
@@ -162,6 +161,8 @@ def _by_group(reports: Sequence[Judged]) -> dict[tuple[str, str], dict[str, Any]
 
 def _draw(path: Path, reports: Sequence[Judged]) -> None:
     """ROC curves of videos; a report without both classes has none, and its entry says why."""
+    from sklearn.metrics import roc_curve  # a second, for which no other command should wait
+
     figure = require("matplotlib.figure", "the picture of ROC curves").Figure(figsize=(7, 7), dpi=110)
     axes = figure.subplots()
     axes.plot([0, 1], [0, 1], color="#aab0b8", linewidth=1)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import platform
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import sklearn
 from numpy.typing import NDArray
 
 from dfmodels.evaluation.bootstrap import RESAMPLES, intervals
@@ -97,7 +97,7 @@ def judge(
             "versions": {
                 "dfmodels": __version__,
                 "numpy": np.__version__,
-                "scikit-learn": sklearn.__version__,
+                "scikit-learn": version("scikit-learn"),
                 "python": platform.python_version(),
             },
             "threshold": float(threshold),

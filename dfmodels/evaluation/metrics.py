@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
-from sklearn.metrics import auc, average_precision_score, brier_score_loss, roc_auc_score, roc_curve
 from torch import Tensor
 
 from dfmodels.evaluation.table import Column, Scores
@@ -244,6 +243,8 @@ def at_threshold(fake: NDArray[np.bool_], scores: NDArray[np.float64], threshold
         reason = f"scores are no probabilities: they reach from {scores.min():g} to {scores.max():g}"
         why |= {"ece": reason, "brier": reason}
     else:
+        from sklearn.metrics import brier_score_loss  # a second, for which no other command should wait
+
         found["ece"] = calibration_error(fake, scores)
         found["brier"] = float(brier_score_loss(fake, scores, pos_label=True)) if count else None
     return found
@@ -272,6 +273,8 @@ def as_deepfakebench(scores: Scores) -> dict[str, Any]:
 
     Source: training/metrics/utils.py of github.com/SCLBD/DeepfakeBench (get_test_metrics, get_video_metrics).
     """
+    from sklearn.metrics import auc, average_precision_score, roc_auc_score, roc_curve
+
     if scores.level != "frame":
         return _none(BENCH, f"rows are {scores.level}s; its numbers are of frames")
     rows = np.flatnonzero(scores.scored)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from jinja2 import ChoiceLoader, PackageLoader
 from numpy.typing import NDArray
-from sklearn.metrics import precision_recall_curve, roc_curve
 
 from dfmodels.evaluation.table import Scores
 from dfmodels.files import atomic_write
@@ -175,6 +174,8 @@ def line(points: Sequence[tuple[float, float]], step: bool = False) -> str:
 
 def roc_plot(table: Scores, level: Mapping[str, Any]) -> dict[str, Any]:
     """Curves of all, of seen and unseen methods or else of the methods; without two classes none."""
+    from sklearn.metrics import roc_curve  # a second, for which no other command should wait
+
     lines: list[dict[str, Any]] = []
     for name, rows in _curve_rows(table, level):
         fake = table.fake[rows]
@@ -186,6 +187,8 @@ def roc_plot(table: Scores, level: Mapping[str, Any]) -> dict[str, Any]:
 
 def pr_plot(table: Scores) -> dict[str, Any]:
     """Precision over recall of all rows, step-wise, and the share of fakes, which chance has."""
+    from sklearn.metrics import precision_recall_curve  # a second, for which no other command should wait
+
     rows = np.flatnonzero(table.scored)
     fake = table.fake[rows]
     if not fake.any() or fake.all():

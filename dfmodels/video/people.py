@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.cluster.hierarchy import fcluster, linkage
 
 from dfmodels.options import check_choice
 from dfmodels.video.decode import iter_frames, video_info
@@ -164,6 +163,8 @@ def join(tracklets: Sequence[Tracklet], alike: float) -> list[Tracklet]:
     """
     if len(tracklets) < 2:
         return list(tracklets)
+    from scipy.cluster.hierarchy import fcluster, linkage  # half a second, for which no other command should wait
+
     colours = np.array([tracklet.colours for tracklet in tracklets])
     norms = np.linalg.norm(colours, axis=2, keepdims=True)
     colours /= np.where(norms > 0, norms, 1)

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import linear_sum_assignment
 
 from dfmodels.optional import require
 
@@ -326,6 +325,8 @@ class Follower:
     def _pairs(self, time: float, faces: Boxes, looks: Looks) -> list[tuple[int, int]]:
         if not self.active or not len(faces):
             return []
+        from scipy.optimize import linear_sum_assignment  # half a second, for which no other command should wait
+
         expected = np.array([tracklet.expected(time) for tracklet in self.active])
         waited = np.array([time - tracklet.times[-1] for tracklet in self.active])[:, None]
         here, there = squares_of(faces), squares_of(expected)

@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from dfmodels.data.augmentation import frame_augmentation
 from dfmodels.detectors.frame import XCEPTION
 from dfmodels.training.recipe import Recipe, register
 
@@ -26,4 +25,6 @@ class Frame(Recipe):
     frames_per_video: int = 32
 
     def augmentation(self) -> Callable[[Tensor], Tensor]:
+        from dfmodels.data.augmentation import frame_augmentation  # which takes a second to import torchvision
+
         return frame_augmentation(0.0 if self.model.get("encoder") == XCEPTION else 10.0)

@@ -9,7 +9,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 
-from dfmodels.data.augmentation import stil_bench_augmentation
 from dfmodels.training.recipe import Recipe, register
 from dfmodels.video.sampling import SPAN
 
@@ -71,6 +70,8 @@ class STILDeepfakeBench(Recipe):
     model: Mapping[str, Any] = field(default_factory=lambda: {"preset": "deepfakebench"})
 
     def augmentation(self) -> Callable[[Tensor], Tensor]:
+        from dfmodels.data.augmentation import stil_bench_augmentation  # which takes a second to import torchvision
+
         return stil_bench_augmentation()
 
 
