@@ -163,7 +163,7 @@ class _Recording(NamedTuple):
     @classmethod
     def of(cls, person: int, frames: int, size: int, seed: int) -> _Recording:
         rng = np.random.default_rng([_BENCHMARK, seed, person])
-        config = replace(_CONFIG, flicker=float(rng.uniform(0.35, 0.75)))
+        config = replace(_CONFIG, flicker=float(rng.uniform(0.5, 0.9)))
         scene = Scene(int(rng.integers(2**62)), int(rng.integers(2**62)), size, config)
         return cls(person, scene, _motion(rng, scene.motion(frames)), rng)
 

@@ -1,130 +1,142 @@
-"""`dfmodels demo` from end to end, with far fewer clips than the real one."""
+"""`dfmodels demo` from end to end, on far fewer films than the real one."""
 
 import json
+import re
 import shlex
+from pathlib import Path
 
-import numpy as np
 import pytest
-import torch
 
 import dfmodels
 from dfmodels.cli import demo, main
-from dfmodels.detectors import InputContract
-from dfmodels.synthetic import TalkingHeads
+from dfmodels.data import load_videos
+from dfmodels.synthetic.benchmark import FORGERIES
+from dfmodels.training import proving_ground
+from dfmodels.training.proving_ground import REDUCED, reduced
+
+NAMES = sorted(REDUCED)
 
 
 @pytest.fixture
 def tiny(monkeypatch):
-    sizes = {
-        "TRAIN_CLIPS": 32,
-        "TRAIN_IDENTITIES": 16,
-        "HELD_OUT_CLIPS": 8,
-        "HELD_OUT_IDENTITIES": 4,
-        "EPOCHS": 1,
-        "TRAIN_PAIRS": 4,
-        "HELD_OUT_PAIRS": 1,
-        "GROUP_EPOCHS": 1,
-        "VIDEO_SECONDS": 1,
-    }
-    for name, value in sizes.items():
+    for name, value in {"PAIRS": (2, 1, 2), "ALL_PAIRS": (2, 1, 2), "FRAMES": 16}.items():
         monkeypatch.setattr(demo, name, value)
+    small = {"epochs": 1, "clips_per_video": 1, "batch_size": 2}
+    monkeypatch.setattr(demo, "SETTINGS", dict.fromkeys(NAMES, small))
+    monkeypatch.setattr(proving_ground, "REDUCED", {name: {**options, **small} for name, options in REDUCED.items()})
 
 
-@pytest.mark.parametrize(
-    ("arguments", "name", "unit"),
-    [([], "ddl", "clip"), (["--model", "lsda"], "lsda", "frame"), (["--model", "stil"], "stil", "clip")],
-)
-def test_demo(capsys, tmp_path, tiny, arguments, name, unit):
-    out = tmp_path / "out folder"
-    assert main(["demo", "--out", str(out), *arguments]) == 0
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory):
+    """A folder in which all demos find their films."""
+    return tmp_path_factory.mktemp("out folder")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_demo(capsys, shared, tiny, name):
+    assert main(["demo", "--out", str(shared), "--model", name]) == 0
     text = capsys.readouterr().out
-    assert f"held-out {unit}s: AUC" in text
-    names = {path.name for path in out.iterdir()}
-    assert names == {f"{name}-demo.safetensors", "real.mp4", "fake.mp4", "real.mp4.png", "fake.mp4.png"}
+    auc = re.search(r"held-out videos: AUC (\d\.\d{3}) \[(\d\.\d{3}), (\d\.\d{3})\] \(4 unseen people", text)
+    assert float(auc[2]) <= float(auc[1]) <= float(auc[3])
+    metrics = json.loads((shared / name / "report-c23" / "metrics.json").read_text())
+    assert f"{metrics['levels']['video']['all']['auc']:.3f}" == auc[1]
+    assert {row: found["n_fake"] for row, found in metrics["levels"]["video"]["method"].items()} == dict.fromkeys(
+        FORGERIES, 4
+    )
+    for line in re.findall(r"^(?:weights|report|plot) +(.*)$", text, re.MULTILINE):
+        assert Path(line).stat().st_size, line
     # the printed command gives the same again
     line = next(line for line in text.splitlines() if line.startswith("again"))
     assert main([*shlex.split(line)[2:], "--format", "json"]) == 0
-    probability = json.loads(capsys.readouterr().out)[0]["probability"]
-    assert f"{probability:.3f}" in next(line for line in text.splitlines() if "real.mp4 " in line)
+    for row in json.loads(capsys.readouterr().out):
+        line = next(line for line in text.splitlines() if f"{Path(row['path']).name} " in line)
+        assert f"{row['probability']:.3f}" in line
 
 
-@pytest.mark.parametrize("name", sorted(demo.DEMOS))
-def test_seed_decides(tiny, name):
-    one, two, other = (demo.DEMOS[name](name, seed) for seed in (1, 1, 2))
-    assert one.result == two.result
-    weights = [torch.nn.utils.parameters_to_vector(outcome.model.parameters()) for outcome in (one, two, other)]
-    assert weights[0].equal(weights[1])
-    assert not weights[0].equal(weights[2])
-    assert list(one.videos) == ["real", "fake"]
-    for video in one.videos:
-        np.testing.assert_array_equal(one.videos[video], two.videos[video])
-        assert (one.videos[video] != other.videos[video]).any()
-    assert (one.videos["real"] != one.videos["fake"]).any()
+def test_films_and_weights_are_not_made_twice(capsys, shared, tiny):
+    arguments = ["demo", "--out", str(shared), "--model", "frame"]
+    assert main(arguments) == 0
+    (first,) = re.findall("held-out .*", capsys.readouterr().out)
+    made = {path: path.stat().st_mtime_ns for path in shared.rglob("*.mp4")}
+    weights = shared / "frame" / "run" / "final.safetensors"
+    made[weights] = weights.stat().st_mtime_ns
+    assert main(arguments) == 0
+    assert re.findall("held-out .*", capsys.readouterr().out) == [first]
+    assert {path: path.stat().st_mtime_ns for path in made} == made
 
 
-@pytest.mark.parametrize("name", ["ddl", "stil"])
-def test_clips_are_what_scoring_shows(name):
-    # one formula for training, testing and videos: the frames of a clip are normalised as the contract says
-    contract = dfmodels.build(name, **demo.OPTIONS[name]).contract
-    clips = TalkingHeads(2, size=demo.SIZE)
-    assert contract.num_frames == clips.num_frames
-    assert contract.sampling == "consecutive"
-    for i, (clip, label) in enumerate(demo.rendered(clips, contract)):
-        plain = clips[i][0]
-        expected = plain if name == "ddl" else 2 * plain - 1
-        torch.testing.assert_close(clip, expected)
-        assert label == i
+@pytest.mark.parametrize(
+    ("arguments", "folds", "names"),
+    [([], ("FramewiseSynthesis",), tuple(REDUCED)), (["--folds", "all"], FORGERIES, ("frame",))],
+)
+def test_all(capsys, monkeypatch, shared, tiny, arguments, folds, names):
+    """Every detector without one method, and the table says what its reports say."""
+    monkeypatch.setattr(proving_ground, "REDUCED", {name: proving_ground.REDUCED[name] for name in names})
+    assert main(["demo", "--all", *arguments, "--out", str(shared), "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    text = (shared / "table.md").read_text()
+    assert text.strip() in printed
+    for left_out, part in zip(folds, text.split("Left out: ")[1:], strict=True):
+        lines = part.splitlines()
+        assert lines[0] == left_out
+        assert len("\n".join(lines).strip().splitlines()) == 4 + len(names)
+        assert lines[2].split(" | ") == ["| detector", "seen, c23", "seen, c40", "left out, c23 |"]
+        for line, name in zip(lines[4 : 4 + len(names)], names, strict=True):
+            folder = shared / f"without-{left_out}" / name
+            levels = [
+                json.loads((folder / f"report-{compression}" / "metrics.json").read_text())["levels"]["video"]
+                for compression in ("c23", "c40")
+            ]
+            assert levels[0]["unseen"]["n_fake"] == levels[0]["method"][left_out]["n_fake"] == 4
+            assert levels[0]["seen"]["n_fake"] == 12
+            wanted = [levels[0]["seen"], levels[1]["seen"], levels[0]["unseen"]]
+            assert line.startswith(f"| {name} |")
+            assert [cell.split()[0] for cell in line.split(" | ")[1:]] == [f"{each['auc']:.2f}" for each in wanted]
+            environment = json.loads((folder / "run" / "environment.json").read_text())
+            assert environment["methods"] == sorted(set(FORGERIES) - {left_out})
+            assert environment["videos"] == {"train real": 4, "train fake": 12}
 
 
-class Redness(torch.nn.Module):
-    """A detector of frames whose fake probability is the mean of their red, 0 to 1."""
-
-    contract = InputContract(num_frames=1, size=(16, 16))
-
-    def predict(self, clip):
-        return clip[:, 0, 0].mean((1, 2))
+def test_trained_and_tested_people_differ(shared, tiny):
+    videos = load_videos(next(shared.glob("ground-*")))
+    people = {split: {name for v in videos if v.split == split for name in v.identities} for split in ("train", "test")}
+    assert len(people["train"]) == len(people["test"]) == 4
+    assert not people["train"] & people["test"]
 
 
-def test_frames_and_videos(tmp_path):
-    """The AUCs by hand: one real video and two fakes of two frames each."""
-    cv2 = pytest.importorskip("cv2")
-    frames = {
-        "original_sequences/youtube": {"000": (0.2, 0.8)},
-        "manipulated_sequences/Deepfakes": {"000_001": (0.4, 0.8)},
-        "manipulated_sequences/Face2Face": {"000_001": (0.6, 0.3)},
-    }
-    for folder, videos in frames.items():
-        for video, reds in videos.items():
-            (tmp_path / folder / "c23/frames" / video).mkdir(parents=True)
-            for t, red in enumerate(reds):
-                image = np.zeros((16, 16, 3), np.uint8)
-                image[..., 2] = round(255 * red)  # OpenCV writes BGR
-                cv2.imwrite(str(tmp_path / folder / "c23/frames" / video / f"{t}.png"), image)
-    (tmp_path / "splits").mkdir()
-    (tmp_path / "splits/test.json").write_text('[["000", "001"]]')
-    auc, accuracy, video_auc = demo.test_on_frames(Redness(), tmp_path)
-    # fakes above 0.2: 4 of 4; above 0.8: one tie of 4
-    assert auc == pytest.approx((4 + 0.5) / 8)
-    assert accuracy == pytest.approx(3 / 6)
-    # video means 0.5 against 0.6 and 0.45
-    assert video_auc == pytest.approx(1 / 2)
+@pytest.mark.parametrize("name", NAMES)
+def test_reduced_recipes_build(name):
+    recipe = reduced(name, 3)
+    assert recipe.seed == 3
+    model = dfmodels.build(recipe.detector, **recipe.model)
+    assert sum(parameter.numel() for parameter in model.parameters()) < 1e6
+    assert model.contract.size == (64, 64)
 
 
-@pytest.mark.parametrize("seed", ["-1", str(2**63)])
-def test_wrong_seed(capsys, tmp_path, seed):
-    assert main(["demo", "--seed", seed, "--out", str(tmp_path)]) == 2
-    assert f"--seed must be at least 0 and below 2^63, got {seed}" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seed", "-1"], "--seed must be a number at least 0 and below 2^63, got -1"),
+        (["--seed", str(2**63)], "--seed must be a number at least 0 and below 2^63"),
+        (["--folds", "all"], "--folds belongs to --all"),
+        (["--out", ""], "--out must be a path, got an empty one"),
+        (["--device", "gpu"], "--device must be auto, cpu, cuda or cuda:N, got 'gpu'"),
+    ],
+)
+def test_wrong_arguments(capsys, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    assert main(["demo", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.rglob("*.mp4"))
 
 
 def test_an_output_folder_that_is_a_file(capsys, tmp_path):
     (tmp_path / "taken").write_text("")
     assert main(["demo", "--out", str(tmp_path / "taken")]) == 2
     assert "--out must be a folder to write to" in capsys.readouterr().err
-    assert main(["demo", "--out", ""]) == 2
-    assert "--out must be a path, got an empty one" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("arguments", [[], ["unknown"], ["score"]])
+@pytest.mark.parametrize("arguments", [[], ["unknown"], ["score"], ["demo", "--all", "--model", "ddl"]])
 def test_usage(arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(arguments)
