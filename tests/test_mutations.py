@@ -12,8 +12,6 @@ import torch
 
 import dfmodels
 from dfmodels import weights
-from dfmodels.detectors.lsda import PlainEncoder
-from dfmodels.training import LSDADistillation, distillation
 from tests.models.test_detectors import small
 
 CHECKPOINTS, VIDEOS = 800, 400  # of each form; together within a minute on one core
@@ -127,28 +125,6 @@ def test_damaged_checkpoints(form, model, tmp_path):
     read(source)
     good = outcomes(write, read, weights.WeightsError, CHECKPOINTS, form)
     assert good < CHECKPOINTS  # some damage is seen
-
-
-@pytest.mark.filterwarnings("ignore")
-def test_damaged_checkpoints_of_a_training(model, tmp_path):
-    path, source = tmp_path / "training.pth", tmp_path / "source.pth"
-    student = small("lsda", **OPTIONS)
-    training = LSDADistillation(student, [PlainEncoder((4, 4), 8)], PlainEncoder((4, 4), 8), pull=(1,), push=())
-    optimizer = torch.optim.SGD(training.parameters(), lr=0.1, momentum=0.9)
-    sum(parameter.sum() for parameter in training.parameters()).backward()
-    optimizer.step()
-    distillation._write(training, optimizer, [{"overall": 1.0}], source)
-
-    def write(draw):
-        within(source, path, draw)
-        return path
-
-    def read(path):
-        history = distillation.resume(training, optimizer, path)
-        assert all(isinstance(losses, dict) for losses in history)
-
-    read(source)
-    outcomes(write, read, ValueError, CHECKPOINTS // 2, "training")
 
 
 @pytest.mark.parametrize("form", ["mp4", "avi", "mkv"])

@@ -12,11 +12,11 @@ from dfmodels.files import atomic_write, writable_folder
 from dfmodels.options import check_number
 
 LOG = logging.getLogger(__name__)
-EXAMPLE = "dfmodels demo --model stil --out demo/"
+EXAMPLE = "dfmodels demo --model frame --out demo/"
 DETECTORS = ("ddl", "frame", "lsda", "stil")
 LEFT_OUT = "FramewiseSynthesis"
 # of people for training, validation and test; an index without any for validation would take them from the training
-PAIRS = (20, 1, 12)
+PAIRS = (16, 1, 10)
 ALL_PAIRS = (48, 1, 32)
 FRAMES = 60  # of a film
 SETTINGS: dict[str, dict[str, int]] = {"ddl": {}, "frame": {}, "lsda": {}, "stil": {}}  # beside the reduced ones
@@ -29,7 +29,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         "--out", default="demo", metavar="DIR", help="folder for films, weights, reports and plots (default: demo)"
     )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--model", choices=DETECTORS, default="ddl", help="detector to train (default: ddl)")
+    what.add_argument("--model", choices=DETECTORS, default="stil", help="detector to train (default: stil)")
     what.add_argument(
         "--all",
         action="store_true",

@@ -1,9 +1,7 @@
 """The engine that trains detectors, what is trained around a detector, and published recipes."""
 
-from dfmodels.training.distillation import distill
 from dfmodels.training.divergence import DivergedError
 from dfmodels.training.engine import train
-from dfmodels.training.loop import fit
 from dfmodels.training.objectives.lsda import LSDADistillation
 from dfmodels.training.objectives.objective import CrossEntropy, Objective
 from dfmodels.training.recipe import Recipe, find_recipe, list_recipes, register
@@ -14,9 +12,7 @@ __all__ = [
     "LSDADistillation",
     "Objective",
     "Recipe",
-    "distill",
     "find_recipe",
-    "fit",
     "list_recipes",
     "register",
     "train",
