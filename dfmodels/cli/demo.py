@@ -20,7 +20,7 @@ PAIRS = (16, 1, 10)
 ALL_PAIRS = (48, 1, 32)
 FRAMES = 60  # of a film
 SETTINGS: dict[str, dict[str, int]] = {"ddl": {}, "frame": {}, "lsda": {}, "stil": {}}  # beside the reduced ones
-SHOWN = "SeamSwap"  # the method of the fake film that is scored
+SHOWN = "ResampledSwap"  # the method of the fake film that is scored
 TABLE, CROPS = "table.md", "crops"
 
 

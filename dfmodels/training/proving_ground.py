@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from dfmodels.training.run import FINAL
 from dfmodels.video.faces import face_detector
 
 LOG = logging.getLogger(__name__)
+DATASET = "rendered proving ground"  # not what its layout is of: weights say what they were trained on
 FACES = "none"  # they fill the picture
 COMPRESSIONS = tuple(RATE_FACTORS)
 TRAINED_ON = COMPRESSIONS[0]
@@ -40,6 +41,7 @@ REDUCED: dict[str, dict[str, Any]] = {
         "epochs": 20,
         "learning_rate": 1e-3,
         "clips_per_video": 4,
+        "balance": "oversample",
         "model.encoder": "test_resnet",
         "model.size": SIZE,
     },
@@ -69,7 +71,7 @@ REDUCED: dict[str, dict[str, Any]] = {
     "ddl": {
         "epochs": 12,
         "batch_size": 16,
-        "learning_rate": 1e-2,
+        "learning_rate": 3e-3,
         "clips_per_video": 2,
         "balance": "oversample",
         "model.num_frames": 8,
@@ -116,7 +118,7 @@ def ground(
             write_benchmark(
                 folder, pairs=pairs, frames=frames, seed=seed, workers=workers, progress=lambda *_: bar.update()
             )
-    return load_videos(folder)
+    return [replace(video, dataset=DATASET) for video in load_videos(folder)]
 
 
 def prepared(recipe: Recipe, videos: Sequence[Video], folder: str | Path, *, workers: int | None = None) -> CropSource:

@@ -45,6 +45,7 @@ def test_demo(capsys, shared, tiny, name):
     )
     for line in re.findall(r"^(?:weights|report|plot) +(.*)$", text, re.MULTILINE):
         assert Path(line).stat().st_size, line
+    assert "trained on rendered proving ground by the recipe" in text
     # the printed command gives the same again
     line = next(line for line in text.splitlines() if line.startswith("again"))
     assert main([*shlex.split(line)[2:], "--format", "json"]) == 0
