@@ -35,7 +35,7 @@ def install_tree(session: nox.Session, torch: str = TORCH) -> None:
     """This tree, editable, built with the torch it is tested with."""
     session.install(torch, *BUILD)
     # named again, or pip might exchange it for the one that the newest torchvision wants
-    session.install("--no-build-isolation", torch, "-e", ".[video,faces,train,hub,test]")
+    session.install("--no-build-isolation", torch, "-e", ".[video,faces,train,ray,hub,test]")
 
 
 def install_wheel(session: nox.Session, torch: str) -> None:

@@ -16,6 +16,7 @@ PACKAGES = {
     "matplotlib": ("matplotlib", "video"),
     "onnx": ("onnx", "onnx"),
     "onnxscript": ("ONNX Script", "onnx"),
+    "ray": ("Ray Data", "ray"),
     "torch": ("TensorBoard", "train"),  # torch.utils.tensorboard
     "yaml": ("PyYAML", "train"),
 }

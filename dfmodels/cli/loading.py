@@ -33,6 +33,14 @@ def check_path(name: str, path: str | None) -> None:
         raise ValueError(f"{name} must be a path, got an empty one")
 
 
+def add_ray(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--ray",
+        action="store_true",
+        help="work on the Ray cluster of the variable RAY_ADDRESS, without it on one of this machine (extra `ray`)",
+    )
+
+
 def add_row_choice(parser: argparse.ArgumentParser) -> None:
     """Arguments that take some rows of an index, as `choose_rows` does."""
     parser.add_argument(

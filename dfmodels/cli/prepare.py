@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from dfmodels.cli.loading import (
+    add_ray,
     add_recipe_settings,
     add_row_choice,
     check_path,
@@ -52,6 +53,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         help=f"widest margin that crops can be cut with (default: that of the cache, else {MARGIN})",
     )
     parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one a core)")
+    add_ray(parser)
     parser.add_argument(
         "--max-bad",
         default="1%",
@@ -90,7 +92,9 @@ def run(options: argparse.Namespace) -> int:
             bar.update()
 
         try:
-            failed = prepare_crops(jobs, cache, workers=options.workers, max_bad=max_bad, progress=show)
+            failed = prepare_crops(
+                jobs, cache, workers=options.workers, ray=options.ray, max_bad=max_bad, progress=show
+            )
         except TooManyFailedError as error:
             LOG.error("dfmodels prepare: %s; --max-bad lets more of them fail", error)
             return 1

@@ -6,12 +6,12 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, redirect_stdout
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from dfmodels.cli.loading import add_model_arguments, check_path, choose_device, load_model, parse_settings
+from dfmodels.cli.loading import add_model_arguments, add_ray, check_path, choose_device, load_model, parse_settings
 from dfmodels.detector import AVERAGES, Detector
 from dfmodels.files import printable
 from dfmodels.inference import optimize
@@ -95,6 +95,10 @@ def add(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--resume", action="store_true", help="go on with the file of --out: pass over the videos that have a row there"
     )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="with --ray: processes that score (default: one a core)"
+    )
+    add_ray(parser)
     parser.add_argument("--plot", metavar="DIR", help="write a PNG per video into this folder")
     parser.add_argument("--report", metavar="FILE", help="write a page about all videos, .html")
 
@@ -107,12 +111,19 @@ def run(options: argparse.Namespace) -> int:
     _check_files(options)
     if options.batch is not None and options.batch < 1:
         raise ValueError(f"--batch must be at least 1, got {options.batch}")
+    if options.workers is not None and (options.workers < 1 or not options.ray):
+        raise ValueError(f"--workers must be at least 1 and stand beside --ray, got {options.workers}")
     settings, num_clips = check_judging(options)
     videos = find_videos(options.videos)
-    model, faces = load_judging(options, settings)
+    # by Ray, it is the workers that have the device
+    device = options.device
+    model, faces = load_judging(options, settings, device="cpu" if options.ray else device)
     rules: dict[str, Any] = {"num_clips": num_clips, "average": options.average, "select": options.select}
     made_by = describe_run(model, faces=faces.name, **rules)
+    output = sys.stdout
     with ExitStack() as stack:
+        if options.ray:
+            stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells of workers that end, but not among rows
         takers: list[Callable[[VideoScore], object]] = []
         before: dict[Path, str] = {}
         if options.out:
@@ -129,16 +140,18 @@ def run(options: argparse.Namespace) -> int:
             plot=options.plot,
             keep_moments=options.report is not None,
             done=before,
+            ray=device if options.ray else None,
+            workers=options.workers,
             **rules,
         )
         if options.report:
             report = stack.enter_context(_report(options, made_by))
             takers.insert(0, partial(spared, "it is not in the report", report.add))
         if options.out and options.format is None:
-            stack.callback(lambda: _print(_summary(counts, len(videos), len(before), options.out)))
+            stack.callback(lambda: _print(_summary(counts, len(videos), len(before), options.out), output))
         else:
             takers.append(
-                stack.enter_context(_written(FORMATS[options.format or "table"](videos, model.contract.unit)))
+                stack.enter_context(_written(FORMATS[options.format or "table"](videos, model.contract.unit), output))
             )
         for score in scores:
             for take in takers:
@@ -158,9 +171,12 @@ def check_judging(options: argparse.Namespace) -> tuple[dict[str, Any], int | Li
     return settings, num_clips
 
 
-def load_judging(options: argparse.Namespace, settings: dict[str, Any]) -> tuple[Detector, FaceDetector]:
-    """Detector and face detector that the arguments of `add_judging` say."""
-    model = optimize(load_model(options.model, options.weights, settings).to(choose_device(options.device)))
+def load_judging(
+    options: argparse.Namespace, settings: dict[str, Any], device: str | None = None
+) -> tuple[Detector, FaceDetector]:
+    """Detector, on `device` in place of --device, and face detector that the arguments of `add_judging` say."""
+    where = choose_device(options.device if device is None else device)
+    model = optimize(load_model(options.model, options.weights, settings).to(where))
     faces = face_detector(options.faces)
     LOG.debug("%s of %s on %s, faces: %s", model.name, options.weights, model.device, faces.name)
     return model, faces
@@ -209,23 +225,23 @@ def _summary(counts: Counter[str], videos: int, before: int, out: str) -> str:
 
 
 @contextmanager
-def _written(form: Form) -> Iterator[Callable[[VideoScore], None]]:
+def _written(form: Form, output: TextIO | None) -> Iterator[Callable[[VideoScore], None]]:
     """Writes rows to the output as they are ready; what is written is complete also where the block is broken off."""
-    _print(form.begin())
+    _print(form.begin(), output)
     try:
-        yield lambda score: _print(form.row(score))
+        yield lambda score: _print(form.row(score), output)
     finally:
-        _print(form.end())
+        _print(form.end(), output)
 
 
-def _print(text: str) -> None:
-    if sys.stdout is None:
+def _print(text: str, output: TextIO | None) -> None:
+    if output is None:
         raise OSError("the output cannot be written: it is closed")
-    encoding = sys.stdout.encoding or "utf-8"
+    encoding = output.encoding or "utf-8"
     # the name of a file may hold what the terminal cannot show, or no text at all
     try:
-        sys.stdout.write(text.encode(encoding, "backslashreplace").decode(encoding))
-        sys.stdout.flush()
+        output.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        output.flush()
     except BrokenPipeError:
         raise
     except OSError as error:

@@ -12,12 +12,14 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
-from contextlib import closing, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from typing import Any
 
+from dfmodels.cluster import TRIES, RayPool, portable, ray_pool
 from dfmodels.data.cache import FAILED, CropCache, prepare_video
 from dfmodels.data.index import Video
 from dfmodels.data.plan import FramePlan
@@ -29,7 +31,6 @@ from dfmodels.video.frame import VideoError
 
 LOG = logging.getLogger(__name__)
 MEASURED = 4  # videos a process at least that an estimate rests on
-TRIES = 2  # of a video at which the process ends that prepares it
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ def prepare_crops(
     cache: CropCache,
     *,
     workers: int | None = None,
+    ray: bool = False,
     max_bad: float = 0.01,
     progress: Callable[[Prepared], object] | None = None,
 ) -> dict[str, str]:
@@ -73,6 +75,7 @@ def prepare_crops(
         jobs: the videos; each is done once.
         cache: where to.
         workers: processes; None is one a core.
+        ray: whether they are those of a Ray cluster, as of `dfmodels.cluster.ray_pool`.
         max_bad: share of `jobs` that may fail.
         progress: called for every video done, after one call with each that was there already.
 
@@ -81,17 +84,18 @@ def prepare_crops(
 
     Raises:
         ValueError: an argument out of range.
+        ImportError: Ray is needed and not installed.
         TooManyFailedError: more failed than may.
         OSError: the cache cannot be written, as where the disk is full.
     """
-    workers = usable_cores() if workers is None else workers
-    check_count("workers", workers)
+    if workers is not None:
+        check_count("workers", workers)
     if not 0 <= max_bad <= 1:
         raise ValueError(f"max_bad must be a share from 0 to 1, got {max_bad}")
     jobs = list({cache.file(job.video, job.contract, job.plan): job for job in jobs}.values())
     progress = progress or (lambda prepared: None)
     reasons: dict[str, str] = {}
-    with cache.written():
+    with cache.written(), ExitStack() as stack:
         asked = {job.video.key for job in jobs}
         others = {key: reason for key, reason in cache.failed.items() if key not in asked}
         if len(others) < len(cache.failed):
@@ -106,20 +110,25 @@ def prepare_crops(
             LOG.info("%d of %d videos are prepared already", len(jobs) - len(left), len(jobs))
         # two calls at once meet few videos that the other is at, and an estimate rests on any of them
         random.Random(os.getpid()).shuffle(left)
+        if ray and left:
+            pool = stack.enter_context(ray_pool(workers))
+            results, workers = prepared_on_ray(left, cache, pool), pool.workers
+        else:
+            workers = workers or usable_cores()
+            results = prepared_by(left, cache, workers)
         estimate = Estimate(len(left), workers, cache)
-        with closing(prepared_by(left, cache, workers)) as results:
-            for prepared in results:
-                estimate.add(prepared)
-                if prepared.failed:
-                    reasons[prepared.job.video.key] = prepared.failed
-                    LOG.warning("%s", prepared.failed)
-                    cache.note_failed({**others, **reasons})
-                progress(prepared)
-                if len(reasons) > max_bad * len(jobs):
-                    raise TooManyFailedError(
-                        f"{len(reasons)} of {len(jobs)} videos could not be prepared, and {max_bad:.3g} of them may: "
-                        f"{cache.folder / FAILED} says why; what is prepared is kept"
-                    )
+        for prepared in stack.enter_context(closing(results)):
+            estimate.add(prepared)
+            if prepared.failed:
+                reasons[prepared.job.video.key] = prepared.failed
+                LOG.warning("%s", prepared.failed)
+                cache.note_failed({**others, **reasons})
+            progress(prepared)
+            if len(reasons) > max_bad * len(jobs):
+                raise TooManyFailedError(
+                    f"{len(reasons)} of {len(jobs)} videos could not be prepared, and {max_bad:.3g} of them may: "
+                    f"{cache.folder / FAILED} says why; what is prepared is kept"
+                )
     return reasons
 
 
@@ -208,11 +217,7 @@ def prepared_by(jobs: Sequence[CropJob], cache: CropCache, workers: int) -> Gene
                     if tries < TRIES:
                         left.append((job, tries + 1))
                     else:
-                        yield Prepared(
-                            job,
-                            failed=f"{job.video.path}: the process that read it ended {tries} times, "
-                            f"the last time {how(process.exitcode)}",
-                        )
+                        yield ended(job, f", the last time {how(process.exitcode)}")
                     continue
                 idle.append((connection, process))
                 if isinstance(answer, BaseException):
@@ -224,6 +229,23 @@ def prepared_by(jobs: Sequence[CropJob], cache: CropCache, workers: int) -> Gene
             process.terminate()
         for process in [*(process for _, process in idle), *(process for process, *_ in busy.values())]:
             process.join()
+
+
+def prepared_on_ray(jobs: Sequence[CropJob], cache: CropCache, pool: RayPool) -> Generator[Prepared, None, None]:
+    """Prepare videos by the workers of a Ray cluster, in no order."""
+    with closing(pool.answers(partial(preparing, cache), jobs)) as answers:
+        for number, prepared in answers:
+            yield ended(jobs[number]) if prepared is None else prepared
+
+
+def preparing(cache: CropCache, device: str) -> Callable[[CropJob], Prepared]:
+    """What a worker prepares videos with."""
+    one_thread()
+    return partial(prepared_one, cache=cache, detector=face_detector(cache.faces))
+
+
+def ended(job: CropJob, more: str = "") -> Prepared:
+    return Prepared(job, failed=f"{job.video.path}: the process that read it ended {TRIES} times{more}")
 
 
 def how(code: int | None) -> str:
@@ -293,11 +315,3 @@ def prepared_one(job: CropJob, cache: CropCache, detector: FaceDetector) -> Prep
         LOG.debug("%s", job.video.path, exc_info=True)
         return Prepared(job, failed=f"{job.video.path}: {type(error).__name__}: {' '.join(str(error).split())}")
     return Prepared(job, written, time.perf_counter() - begun)
-
-
-def portable(error: Exception) -> Exception:
-    """An error that another process can be told: not every one survives being sent."""
-    for kind in (OSError, ImportError, ValueError):
-        if isinstance(error, kind):
-            return kind(str(error))
-    return RuntimeError(f"{type(error).__name__}: {error}")

@@ -2,17 +2,22 @@
 
 import logging
 import os
-from collections.abc import Callable, Container, Iterator, Sequence
+from collections.abc import Callable, Container, Generator, Iterator, Sequence
+from contextlib import closing
+from copy import deepcopy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from torch import nn
 
+from dfmodels.cluster import TRIES, ray_pool
+from dfmodels.detector import Detector
 from dfmodels.files import printable, writable_folder
 from dfmodels.progress import progress_bar
 from dfmodels.scoring.result import VideoScore
-from dfmodels.scoring.video import score_video
+from dfmodels.scoring.video import score_video, unjudged
 from dfmodels.video import FaceDetector, face_detector
 from dfmodels.weights import unwrap
 
@@ -57,6 +62,8 @@ def iter_scores(
     plot: str | Path | None = None,
     keep_moments: bool = False,
     done: Container[Path] = (),
+    ray: str | None = None,
+    workers: int | None = None,
 ) -> Iterator[VideoScore]:
     """Score videos one by one with a progress bar, and plot them.
 
@@ -66,14 +73,19 @@ def iter_scores(
         plot: folder for a PNG a video, None for none.
         keep_moments: whether the scores hold pictures, as they do where they are plotted.
         done: those of `paths` that are passed over; they count in the progress and in the names of pictures.
+        ray: device of the workers of a Ray cluster that score the videos, as for `dfmodels.cluster.ray_pool`; None
+            scores them in this process.
+        workers: of the cluster; None is one a core.
 
     Yields:
-        The score of each video when it is ready, in the order of `paths`. Whoever keeps none of them has the pictures
-        of one video in memory.
+        The score of each video when it is ready, in the order of `paths`, by Ray in none. Whoever keeps none of them
+        has the pictures of one video in memory.
 
     Raises:
         ValueError: an argument out of range, or a folder for plots that cannot be made or written to.
         OSError: a picture cannot be written.
+        ImportError: Ray is needed and not installed.
+        RuntimeError: Ray cannot start workers.
     """
     model = unwrap(model)
     options = {
@@ -85,32 +97,78 @@ def iter_scores(
         "keep_moments": keep_moments or plot is not None,
     }
     folder = None if plot is None else writable_folder("plot", Path(plot))
-    return _scores(model, [Path(path) for path in paths], folder, done, options)
-
-
-def _scores(
-    model: nn.Module,
-    paths: Sequence[Path],
-    folder: Path | None,
-    done: Container[Path],
-    options: dict[str, Any],
-) -> Iterator[VideoScore]:
     names = _Names()
-    for number, path in enumerate(paths, 1):
-        picture = folder and folder / names.free(path)
-        if path in done:
-            continue
-        with progress_bar(desc=f"[{number}/{len(paths)}] {printable(path.name)}", unit="frame", leave=False) as bar:
-            score = score_video(model, path, progress=_shown_on(bar), **options)
-        if picture is not None and score.error is None:
-            from dfmodels.scoring.plots import plot_video
+    videos = [_Video(n, path, folder and folder / names.free(path)) for n, path in enumerate(map(Path, paths), 1)]
+    left = [video for video in videos if video.path not in done]
+    if ray is None:
+        return _drawn(left, _one_by_one(model, left, len(videos), options))
+    return _drawn(left, _by_workers(model, left, len(videos), options, ray, workers))
 
-            spared("no picture could be drawn", plot_video, score, picture)
-        LOG.debug(
-            "%s: %s, %d %ss, %.1f s", path, score.verdict or "failed", len(score.clips), score.unit, score.seconds
-        )
-        yield score
-        del score  # or its pictures would stay while the next video is read
+
+class _Video(NamedTuple):
+    number: int
+    path: Path
+    picture: Path | None
+
+
+def _drawn(videos: Sequence[_Video], scores: Generator[tuple[int, VideoScore], None, None]) -> Iterator[VideoScore]:
+    """The scores of videos, each with its place among `videos`, after their pictures are drawn."""
+    with closing(scores):
+        for place, score in scores:
+            picture = videos[place].picture
+            if picture is not None and score.error is None:
+                from dfmodels.scoring.plots import plot_video
+
+                spared("no picture could be drawn", plot_video, score, picture)
+            LOG.debug(
+                "%s: %s, %d %ss, %.1f s",
+                score.path,
+                score.verdict or "failed",
+                len(score.clips),
+                score.unit,
+                score.seconds,
+            )
+            yield score
+            del score  # or its pictures would stay while the next video is read
+
+
+def _one_by_one(
+    model: nn.Module, videos: Sequence[_Video], total: int, options: dict[str, Any]
+) -> Generator[tuple[int, VideoScore], None, None]:
+    for place, video in enumerate(videos):
+        what = f"[{video.number}/{total}] {printable(video.path.name)}"
+        with progress_bar(desc=what, unit="frame", leave=False) as bar:
+            score = score_video(model, video.path, progress=_shown_on(bar), **options)
+        yield place, score
+        del score
+
+
+def _by_workers(
+    model: Detector,
+    videos: Sequence[_Video],
+    total: int,
+    options: dict[str, Any],
+    device: str,
+    workers: int | None,
+) -> Generator[tuple[int, VideoScore], None, None]:
+    scorer = partial(_scorer, deepcopy(model).cpu(), options)
+    with (
+        ray_pool(workers, device) as pool,
+        closing(pool.answers(scorer, [video.path for video in videos])) as answers,
+        progress_bar(total=total, initial=total - len(videos), unit="video") as bar,
+    ):
+        for place, score in answers:
+            if score is None:
+                path = videos[place].path
+                reason = f"{path}: the process that read it ended {TRIES} times"
+                score = replace(unjudged(model, path, options["faces"]), error=reason)
+            bar.update()
+            yield place, score
+            del score
+
+
+def _scorer(model: Detector, options: dict[str, Any], device: str) -> Callable[[Path], VideoScore]:
+    return partial(score_video, model.to(device), **options)
 
 
 def spared(what: str, show: Callable[..., object], score: VideoScore, *arguments: object) -> None:

@@ -136,18 +136,7 @@ def score_video(
     check_choice("select", select, [*SELECT, ALL_PEOPLE])
     detector = face_detector(faces)
     begun = time.perf_counter()
-    score = VideoScore(
-        Path(path),
-        None,
-        (),
-        0.0,
-        unit=unit,
-        detector=model.name,
-        weights=model.origin,
-        version=__version__,
-        faces=detector.name,
-    )
-    judge = _Judge(model, score, average, batch_size, keep_moments)
+    judge = _Judge(model, unjudged(model, path, detector), average, batch_size, keep_moments)
     try:
         judge.look(detector, wanted, select, progress or (lambda done, total: None))
     except VideoError as error:
@@ -158,6 +147,21 @@ def score_video(
         LOG.debug("%s", path, exc_info=True)
         judge.score = replace(judge.score, error=f"{path}: {type(error).__name__}: {error}")
     return replace(judge.score, seconds=time.perf_counter() - begun)
+
+
+def unjudged(model: Detector, path: str | Path, faces: FaceDetector) -> VideoScore:
+    """What is known of a video before it is read."""
+    return VideoScore(
+        Path(path),
+        None,
+        (),
+        0.0,
+        unit=model.contract.unit,
+        detector=model.name,
+        weights=model.origin,
+        version=__version__,
+        faces=faces.name,
+    )
 
 
 class _Judge:

@@ -1,0 +1,167 @@
+"""The same work for many items by the processes of a Ray cluster, which may end at any moment."""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+from collections import Counter
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import torch
+
+from dfmodels.optional import require
+from dfmodels.options import check_count
+
+__all__ = ["TRIES", "RayPool", "portable", "ray_pool"]
+
+TRIES = 2  # of an item at which the process ends that works on it
+Item = TypeVar("Item")
+Answer = TypeVar("Answer")
+
+
+@contextmanager
+def ray_pool(workers: int | None = None, device: str = "cpu") -> Iterator[RayPool]:
+    """Workers on the Ray cluster that this process is connected to, else on that of the variable RAY_ADDRESS.
+
+    Without either, a cluster of this machine's cores alone begins and ends with the block. Ray is told to send no
+    usage statistics.
+
+    Args:
+        workers: how many; None is one a core of the cluster.
+        device: "cpu", "cuda", or "auto": GPUs where the cluster has any. Workers share them evenly.
+
+    Raises:
+        ImportError: Ray is not installed.
+        ValueError: an argument out of range, or a cluster without the device.
+        OSError: there is no cluster at the address.
+    """
+    if workers is not None:
+        check_count("workers", workers)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    ray = require("ray", "work on a cluster")
+    require("ray.data", "work on a cluster")
+    begun = not ray.is_initialized()
+    if begun:
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        own = {"num_cpus": workers, "include_dashboard": False} if address == "local" else {}
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **own)
+        except (ConnectionError, ValueError, RuntimeError) as error:
+            raise OSError(
+                f"there is no Ray cluster at {address}, which RAY_ADDRESS names: {error}; `ray start --head` begins "
+                "one, and without the variable this machine alone works"
+            ) from error
+    try:
+        resources = ray.cluster_resources()
+        gpus = resources.get("GPU", 0.0) if device != "cpu" else 0.0
+        if device not in ("auto", "cpu") and not gpus:
+            raise ValueError(f"device must be auto or cpu on a Ray cluster without a GPU, got {device!r}")
+        yield RayPool(workers or max(1, int(resources.get("CPU", 1))), gpus)
+    finally:
+        if begun:
+            ray.shutdown()
+
+
+@dataclass(frozen=True)
+class RayPool:
+    """Workers of a Ray cluster; see `ray_pool`.
+
+    Attributes:
+        workers: how many.
+        gpus: which they share.
+    """
+
+    workers: int
+    gpus: float
+
+    def answers(
+        self, make: Callable[[str], Callable[[Item], Answer]], items: Sequence[Item]
+    ) -> Generator[tuple[int, Answer | None], None, None]:
+        """Answers of the workers to items, each exactly once and as soon as it is there.
+
+        Args:
+            make: gives what a worker answers with, once a worker, by the device that it has, "cpu" or "cuda". It is
+                pickled, as items and answers are; relative paths lead from the folder at hand, which must be there
+                on every machine.
+            items: each goes to one worker, and again to one if that worker's process ends.
+
+        Yields:
+            The number of an item with its answer, None where the process ended TRIES times.
+
+        Raises:
+            Exception: what `make` or an answer raised; see `portable`.
+        """
+        if not items:
+            return
+        ray, data = require("ray", "work on a cluster"), require("ray.data", "work on a cluster")
+        logging.getLogger("ray.data").setLevel(logging.ERROR)
+        data.DataContext.get_current().enable_progress_bars = False
+        workers = min(self.workers, len(items))
+        rows = [{"number": number, "item": pickle.dumps(item)} for number, item in enumerate(items)]
+        # a row a block and a block a task, so that what ends a process costs one item
+        answers = data.from_items(rows, override_num_blocks=len(rows)).map(
+            Worker,
+            fn_constructor_args=(make, os.getcwd(), ray.remote(num_cpus=0)(Attempts).remote()),
+            compute=data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
+            num_cpus=1,
+            num_gpus=min(1.0, self.gpus / workers) or None,
+        )
+        left = set(range(len(items)))
+        for row in answers.iter_rows():
+            answer = pickle.loads(row["answer"])
+            if isinstance(answer, Exception):
+                raise answer
+            if row["number"] in left:
+                left.remove(row["number"])
+                yield row["number"], answer
+            del row, answer
+        for number in sorted(left):
+            yield number, None
+
+
+class Attempts:
+    """An actor that counts how often an item was begun: Ray Data itself tries again without end."""
+
+    def __init__(self) -> None:
+        self.counts: Counter[int] = Counter()
+
+    def begin(self, number: int) -> int:
+        self.counts[number] += 1
+        return self.counts[number]
+
+
+class Worker:
+    """An actor that answers to one item after the other."""
+
+    def __init__(self, make: Callable[[str], Callable[[Any], Any]], folder: str, attempts: Any) -> None:
+        self.attempts = attempts
+        self.failure: Exception | None = None
+        try:
+            os.chdir(folder)
+            self.answer = make("cuda" if torch.cuda.is_available() else "cpu")
+        except Exception as error:  # raised here, it would be tried again
+            self.failure = portable(error)
+
+    def __call__(self, row: dict[str, Any]) -> dict[str, Any]:
+        answer: Any = None
+        number = int(row["number"])
+        try:
+            if self.failure is not None:
+                answer = self.failure
+            elif require("ray", "work on a cluster").get(self.attempts.begin.remote(number)) <= TRIES:
+                answer = self.answer(pickle.loads(row["item"]))
+        except Exception as error:
+            answer = portable(error)
+        return {"number": number, "answer": pickle.dumps(answer)}
+
+
+def portable(error: Exception) -> Exception:
+    """An error that another process can be told: not every one survives being sent."""
+    for kind in (OSError, ImportError, ValueError):
+        if isinstance(error, kind):
+            return kind(str(error))
+    return RuntimeError(f"{type(error).__name__}: {error}")
