@@ -3,9 +3,11 @@
 import argparse
 import ast
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import torch
 
@@ -39,6 +41,14 @@ def add_ray(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="work on the Ray cluster of the variable RAY_ADDRESS, without it on one of this machine (extra `ray`)",
     )
+
+
+@contextmanager
+def output_of_results(ray: bool) -> Iterator[TextIO | None]:
+    """The output, for results alone: what Ray prints into it meanwhile goes to the error stream."""
+    output = sys.stdout
+    with redirect_stdout(sys.stderr) if ray else nullcontext():
+        yield output
 
 
 def add_row_choice(parser: argparse.ArgumentParser) -> None:

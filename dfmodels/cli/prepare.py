@@ -12,6 +12,7 @@ from dfmodels.cli.loading import (
     add_row_choice,
     check_path,
     choose_rows,
+    output_of_results,
     parse_recipe,
     parse_share,
 )
@@ -82,7 +83,7 @@ def run(options: argparse.Namespace) -> int:
         for video in videos
     ]
     written = 0
-    with progress_bar(total=len(jobs), unit="video") as bar:
+    with output_of_results(options.ray), progress_bar(total=len(jobs), unit="video") as bar:
 
         def show(prepared: Prepared) -> None:
             nonlocal written

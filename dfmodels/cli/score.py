@@ -3,15 +3,22 @@
 import argparse
 import logging
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, redirect_stdout
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from dfmodels.cli.loading import add_model_arguments, add_ray, check_path, choose_device, load_model, parse_settings
+from dfmodels.cli.loading import (
+    add_model_arguments,
+    add_ray,
+    check_path,
+    choose_device,
+    load_model,
+    output_of_results,
+    parse_settings,
+)
 from dfmodels.detector import AVERAGES, Detector
 from dfmodels.files import printable
 from dfmodels.inference import optimize
@@ -120,10 +127,8 @@ def run(options: argparse.Namespace) -> int:
     model, faces = load_judging(options, settings, device="cpu" if options.ray else device)
     rules: dict[str, Any] = {"num_clips": num_clips, "average": options.average, "select": options.select}
     made_by = describe_run(model, faces=faces.name, **rules)
-    output = sys.stdout
     with ExitStack() as stack:
-        if options.ray:
-            stack.enter_context(redirect_stdout(sys.stderr))  # Ray tells of workers that end, but not among rows
+        output = stack.enter_context(output_of_results(options.ray))
         takers: list[Callable[[VideoScore], object]] = []
         before: dict[Path, str] = {}
         if options.out:
