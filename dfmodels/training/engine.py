@@ -417,17 +417,20 @@ class _Training:
         means = {name: total / interval.batches for name, total in interval.sums.items()}
         shared = self.accelerator.reduce(torch.stack(list(means.values())), "mean").tolist()
         values = {("loss" if name == "overall" else f"loss_{name}"): v for name, v in zip(means, shared, strict=True)}
-        bar.set_postfix(loss=f"{values['loss']:.3f}", epoch=self.position.epoch + 1, refresh=False)
+        seconds = time.perf_counter() - interval.begun
+        waiting = interval.waited / max(seconds, 1e-9)
+        bar.set_postfix(
+            loss=f"{values['loss']:.3f}", waiting=f"{waiting:.0%}", epoch=self.position.epoch + 1, refresh=False
+        )
         if self.folder is None:
             return
-        seconds = time.perf_counter() - interval.begun
         row = {
             "kind": "step",
             "epoch": self.position.epoch + 1,
             "step": self.position.step,
             "learning_rate": float(self.optimizer.param_groups[0]["lr"]),
             "seconds": round(seconds, 3),
-            "waiting": round(interval.waited / max(seconds, 1e-9), 4),
+            "waiting": round(waiting, 4),
             **values,
         }
         folder = self.folder
@@ -534,11 +537,12 @@ class _Training:
                 self._note_failed(batch)
                 labels, videos = batch["label"], batch["video"]
                 counts = batch.get("counts", torch.ones(len(videos), dtype=torch.bool))
-                with torch.no_grad(), self.accelerator.autocast():
-                    logits = view(batch["images"].to(self.accelerator.device)).double().cpu()
-                for i in range(len(videos)):
-                    if counts[i]:
-                        rows.append((mine[seen + i], videos[i], int(labels[i]), logits[i].tolist()))
+                judged = counts.nonzero()[:, 0].tolist()  # others stand for clips that a video does not have
+                if judged:
+                    with torch.no_grad(), self.accelerator.autocast():
+                        logits = view(batch["images"][counts].to(self.accelerator.device)).double().cpu()
+                    for i, values in zip(judged, logits.tolist(), strict=True):
+                        rows.append((mine[seen + i], videos[i], int(labels[i]), values))
                 seen += len(videos)
                 bar.update()
         if self.accelerator.num_processes > 1:

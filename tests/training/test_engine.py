@@ -3,12 +3,14 @@
 import csv
 import json
 import resource
+import time
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from tqdm import tqdm
 
 from dfmodels.registry import load
 from dfmodels.training import engine
@@ -72,6 +74,27 @@ def test_workers_change_nothing(tmp_path):
     for workers in (0, 1):
         run(tmp_path / str(workers), {"num_workers": workers, "epochs": 2})
     assert (tmp_path / "0" / FINAL).read_bytes() == (tmp_path / "1" / FINAL).read_bytes()
+
+
+@pytest.mark.parametrize(("seconds", "least", "most"), [(0.01, 0.5, 1), (0, 0, 0.5)])
+def test_the_share_of_the_time_in_which_the_model_waits_for_samples(tmp_path, monkeypatch, seconds, least, most):
+    drawn, shown = runs.Noise.sample, []
+    monkeypatch.setattr(runs.Noise, "sample", lambda self, *of: (time.sleep(seconds), drawn(self, *of))[1])
+    monkeypatch.setattr(tqdm, "set_postfix", lambda bar, **said: shown.append(said["waiting"]))
+    run(tmp_path / "run", {"epochs": 2})
+    shares = [float(row["waiting"]) for row in rows(tmp_path / "run") if row["kind"] == "step"]
+    assert len(shares) == 2
+    assert all(least < share < most for share in shares)
+    assert shown == [f"{share:.0%}" for share in shares]
+
+
+def test_clips_that_a_video_does_not_have_are_not_judged(tmp_path, monkeypatch):
+    counted, forward = [], runs.Tiny.forward
+    monkeypatch.setattr(
+        runs.Tiny, "forward", lambda self, clip: (self.training or counted.append(len(clip)), forward(self, clip))[1]
+    )
+    run(tmp_path / "run", {"epochs": 1, "failed": ["val0", "val1", "val2"]}, max_bad=1)
+    assert sum(counted) == 2 * 5
 
 
 def test_two_batches_whose_gradients_make_one_step_are_a_batch_of_twice_the_size(tmp_path):

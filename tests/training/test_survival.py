@@ -11,9 +11,11 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dfmodels.training.run import FINAL, METRICS
+from tests.video.videos import write_image
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -44,6 +46,10 @@ def undisturbed(tmp_path_factory):
     assert done.returncode == 0, done.stderr
     return out
 
+
+# --multi_gpu is what starts several processes; without a GPU they talk over gloo. The last option takes a free port
+LAUNCH = [sys.executable, "-m", "accelerate.commands.accelerate_cli", "launch", "--multi_gpu", "--num_processes", "2"]
+LAUNCH += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "-m"]
 
 MOMENTS = ["step", "begin", "finish", "swap", "row", "step", "begin", "swap", "finish", "swap"]
 
@@ -114,20 +120,8 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     options = {"videos": (26, 8)}  # the last two samples of an epoch make no batch
     done = run(one, settings={**settings, "batch_size": 8}, trace=str(tmp_path / "one.trace"), **options)
     assert done.returncode == 0, done.stderr
-    # --multi_gpu is what starts several processes; without a GPU they talk over gloo
-    launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
-    launch += [
-        "--num_machines",
-        "1",
-        "--mixed_precision",
-        "no",
-        "--dynamo_backend",
-        "no",
-        "--main_process_port",
-        "0",
-        "-m",
-    ]
-    launch += command(two, settings={**settings, "batch_size": 4}, trace=str(tmp_path / "two.trace"), **options)[2:]
+    trainer = command(two, settings={**settings, "batch_size": 4}, trace=str(tmp_path / "two.trace"), **options)[2:]
+    launch = [*LAUNCH, *trainer]
     done = subprocess.run(launch, capture_output=True, text=True, cwd=ROOT, env=ENVIRONMENT)
     assert done.returncode == 0, done.stderr
     assert json.loads((two / "environment.json").read_text())["processes"] == 2
@@ -145,3 +139,31 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     for epoch in range(2):
         keys = [key for (e, _), found in seen["two"].items() if e == epoch for key in found]
         assert len(keys) == len(set(keys)) == 24
+
+
+def test_the_command_line_in_two_processes_trains_as_one_with_twice_the_batch(tmp_path):
+    draws = np.random.default_rng(0)
+    for video in (
+        f"{split}/{kind}/{split}{i}" for split in ("train", "val") for kind in ("real", "fake") for i in "12"
+    ):
+        folder = tmp_path / "data" / video
+        folder.mkdir(parents=True)
+        for t in range(3):
+            write_image(folder / f"{t}.png", draws.integers(0, 256, (32, 32, 3), np.uint8))
+    typed = ["dfmodels", "train", "frame", "--data", str(tmp_path / "data"), "--faces", "none", "--device", "cpu"]
+    typed += ["--set", "epochs=1", "freeze_norms=true", "model.encoder=resnet18", "model.size=32"]
+    typed += ["clips_per_video=3", "frames_per_video=3"]
+    for launch, size in (([sys.executable, "-m"], 4), (LAUNCH, 2)):
+        out = tmp_path / str(size)
+        done = subprocess.run(
+            [*launch, *typed, f"batch_size={size}", "--out", str(out)],
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=ENVIRONMENT,
+        )
+        assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "2" / "environment.json").read_text())["processes"] == 2
+    for kind, name in (("step", "loss"), ("epoch", "val_loss")):
+        (expected,), (got,) = ([float(row[name]) for row in rows(tmp_path / size, kind)] for size in ("4", "2"))
+        assert got == pytest.approx(expected, rel=1e-5)
