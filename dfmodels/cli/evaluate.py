@@ -13,6 +13,7 @@ from dfmodels.cli.loading import (
     load_model,
     parse_settings,
 )
+from dfmodels.data.crops import CropSource
 from dfmodels.data.index import SPLITS, Video, index_hash, load_videos
 from dfmodels.detector import Calibration
 from dfmodels.evaluation.bootstrap import RESAMPLES
@@ -23,6 +24,7 @@ from dfmodels.evaluation.detectors import (
     calibration_of,
     of_detector,
     of_file,
+    of_prepared,
     score_index,
     seen_methods,
     weights_of,
@@ -69,7 +71,15 @@ def add(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="fit temperature and bias on the split val and keep them beside the weights; `score` goes by them then",
     )
-    parser.add_argument("--faces", default="auto", metavar="HOW", help="as for `dfmodels score` (default: auto)")
+    parser.add_argument(
+        "--cache",
+        metavar="DIR",
+        help="crops of `dfmodels prepare`; videos that it lacks are decoded. Of prepared ones it is not judged whether "
+        "the picture stands still",
+    )
+    parser.add_argument(
+        "--faces", metavar="HOW", help="as for `dfmodels score` (default: what the cache has, else auto)"
+    )
     parser.add_argument("--device", default="auto", help="auto (default), cpu, cuda, cuda:1, ...")
     parser.add_argument("-o", "--out", required=True, metavar="DIR", help="folder of the report")
     parser.add_argument(
@@ -93,6 +103,7 @@ def run(options: argparse.Namespace) -> int:
         check_path(name, value)
     check_path("--data", options.data)
     check_path("--out", options.out)
+    check_path("--cache", options.cache)
     check_threshold(options.threshold)
     check_count("--resamples", options.resamples, 0)
     check_count("--seed", options.seed, 0)
@@ -103,7 +114,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _of_scores(options: argparse.Namespace) -> int:
-    given = [name for name in ("source", "model", "data", "set", "calibrate", "resume") if getattr(options, name)]
+    given = [
+        name for name in ("source", "model", "data", "cache", "set", "calibrate", "resume") if getattr(options, name)
+    ]
     if given:
         raise ValueError(f"--scores stands alone: the scores are there already; leave out {given[0]}, or --scores")
     scores = read_scores(options.scores)
@@ -115,8 +128,10 @@ def _of_detector(options: argparse.Namespace) -> int:
     of_python = bool(options.model) and options.model.endswith(".py")
     if (options.source is None) != of_python or options.data is None:
         raise ValueError(f"nothing to evaluate: {WAYS}" if options.source is None and not of_python else WAYS)
-    if of_python and (options.calibrate or options.set):
-        raise ValueError("--calibrate and --set are for detectors of this library; leave them out with --model FILE.py")
+    if of_python and (options.calibrate or options.set or options.cache):
+        raise ValueError(
+            "--calibrate, --set and --cache are for detectors of this library; leave them out with --model FILE.py"
+        )
     settings = {} if of_python else parse_settings(options.set, options.model)
     everything = load_videos(options.data)
     videos = _split(choose_rows(everything, options), options.split, options.data)
@@ -130,7 +145,12 @@ def _of_detector(options: argparse.Namespace) -> int:
         weights = weights_of(options.source)
         model = load_model(options.model, weights, settings)
         calibration = model.origin.calibration
-        judged = of_detector(optimize(model.to(choose_device(options.device))), face_detector(options.faces))
+        model = optimize(model.to(choose_device(options.device)))
+        if options.cache:
+            judged = of_prepared(model, CropSource(options.faces, cache=options.cache))
+            LOG.info("of videos in %s it is not judged whether the picture stands still", options.cache)
+        else:
+            judged = of_detector(model, face_detector(options.faces or "auto"))
         methods = seen_methods(options.source)
     folder = writable_folder("--out", Path(options.out))
     rows = score_index(judged, [*validation, *videos], folder / ROWS, resume=options.resume)

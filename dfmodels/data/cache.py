@@ -30,7 +30,7 @@ from dfmodels.data.plan import FramePlan, Sighting, check_numbers, cutter_of, si
 from dfmodels.detector import InputContract
 from dfmodels.files import atomic_write, sha256, writable_folder
 from dfmodels.video.alignment import crop_corners
-from dfmodels.video.clips import Place, landmarks_of
+from dfmodels.video.clips import WHOLE_FRAME, Clip, Place, landmarks_of
 from dfmodels.video.decode import is_images, iter_frames
 from dfmodels.video.faces import FaceDetector, crop_square, face_detector, opencv
 from dfmodels.video.frame import Frame, VideoError
@@ -234,10 +234,11 @@ class CachedCrops:
             self.ends: NDArray[np.int64] = stored.get_tensor("ends")
             self.windows: NDArray[np.int64] = stored.get_tensor("windows")
             self.sizes: NDArray[np.int64] = stored.get_tensor("sizes")
+            self.times: NDArray[np.float64] = stored.get_tensor("times")
             self.person = None
             if about["track"] is not None:
-                rows = (stored.get_tensor(name) for name in ("times", "faces", "found"))
-                self.person = Person(about["track"], self.frames, *rows)
+                faces, found = (stored.get_tensor(name) for name in ("faces", "found"))
+                self.person = Person(about["track"], self.frames, self.times, faces, found)
         self.path = Path(about["path"])
         self.source: list[int] = about["source"]
         self.numbers = tuple(about["numbers"])
@@ -262,6 +263,19 @@ class CachedCrops:
         for number, place in zip(numbers, places, strict=True):
             self._check(number, rows[number], place)
         return crops
+
+    def clip(self, numbers: Sequence[int]) -> Clip:
+        """One of `clips` as `read_clips` gives it, but that the crop stands for the picture, and nothing is still."""
+        crops, height, width = self.read(numbers), *self._cutter.size
+        return Clip(
+            crops,
+            tuple(numbers),
+            tuple(self.times[np.searchsorted(self.frames, numbers)].tolist()),
+            np.array([(0, 0, width, height)] * len(numbers), np.int64),
+            WHOLE_FRAME if self.person is None else self.person.track,
+            crops[len(crops) // 2],
+            (0.0, 0.0, float(width), float(height)),
+        )
 
     def _frame(self, number: int, row: int, pixels: Any) -> Frame:
         """A frame in which only the window is known."""
@@ -340,6 +354,7 @@ def stored_frames(path: Path, sighting: Sighting, contract: InputContract, margi
     rows = None if person is None else np.searchsorted(person.frames, wanted)
     sizes: list[tuple[int, int]] = []
     windows: list[Place] = []
+    times: list[float] = []
     pictures: list[NDArray[np.uint8]] = []
     for place, frame in enumerate(iter_frames(path, set(wanted))):
         if frame.index != wanted[place]:
@@ -354,6 +369,7 @@ def stored_frames(path: Path, sighting: Sighting, contract: InputContract, margi
         _, picture = opencv().imencode(".png", pixels, png_options())
         sizes.append((height, width))
         windows.append(window)
+        times.append(frame.time)
         pictures.append(picture.ravel())
     if len(pictures) < len(wanted):
         raise VideoError(f"{path}: frame {wanted[len(pictures)]} can no longer be read; was the file changed?")
@@ -363,9 +379,10 @@ def stored_frames(path: Path, sighting: Sighting, contract: InputContract, margi
         "frames": np.array(wanted, np.int64),
         "sizes": np.array(sizes, np.int64),
         "windows": np.array(windows, np.int64),
+        "times": np.array(times, np.float64),
     }
     if person is not None:
-        tensors.update(times=person.times[rows], faces=person.faces[rows], found=person.found[rows])
+        tensors.update(faces=person.faces[rows], found=person.found[rows])
     return tensors
 
 

@@ -12,7 +12,9 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from dfmodels.data.crops import CropSource
 from dfmodels.data.index import COLUMNS, Video
+from dfmodels.data.plan import FramePlan
 from dfmodels.detector import Calibration, Detector, Origin
 from dfmodels.evaluation.calibration import calibrate, fit_calibration
 from dfmodels.evaluation.table import REASON, REQUIRED, RESERVED, VIDEO, Scores
@@ -21,6 +23,7 @@ from dfmodels.progress import progress_bar
 from dfmodels.scoring.batch import iter_scores
 from dfmodels.scoring.result import VideoScore
 from dfmodels.scoring.rows import Results, describe_run
+from dfmodels.scoring.video import score_prepared, score_video
 from dfmodels.video import FaceDetector
 from dfops import __version__
 
@@ -41,14 +44,14 @@ class Judged:
         made_by: what decides about its rows, as `describe_run` gives it.
         unit: what a row is, "frame", "clip", or "video" where it gives one number a video.
         average: how the rows of a video become its score, as for `Scores.by_video`.
-        scores: from videos, and those of them to pass over, to their scores one by one.
+        scores: from videos, and the keys of those of them to pass over, to their scores one by one.
     """
 
     name: str
     made_by: Mapping[str, Any]
     unit: str
     average: str
-    scores: Callable[[Sequence[Path], Collection[Path]], Iterator[VideoScore]]
+    scores: Callable[[Sequence[Video], Collection[str]], Iterator[VideoScore]]
 
 
 def of_detector(model: Detector, faces: FaceDetector) -> Judged:
@@ -56,8 +59,43 @@ def of_detector(model: Detector, faces: FaceDetector) -> Judged:
     model.origin = replace(model.origin, calibration=None)
     made_by = describe_run(model, faces=faces.name, num_clips=None, average=None, select="largest")
 
-    def scores(paths: Sequence[Path], done: Collection[Path]) -> Iterator[VideoScore]:
-        return iter_scores(model, paths, faces=faces, done=done)
+    def scores(videos: Sequence[Video], done: Collection[str]) -> Iterator[VideoScore]:
+        paths = [Path(video.key) for video in videos]
+        return iter_scores(model, paths, faces=faces, done=set(map(Path, done)))
+
+    return Judged(model.name, made_by, model.contract.unit, model.contract.average, scores)
+
+
+def of_prepared(model: Detector, source: CropSource) -> Judged:
+    """A trained detector on the crops of `source.cache`; videos that are not prepared are decoded.
+
+    Whether a picture stands still is judged of the latter alone.
+
+    Raises:
+        ValueError: a source without a cache.
+    """
+    if source.cache is None:
+        raise ValueError("source must have a cache, got one without")
+    cache, plan = source.cache, FramePlan.of(model.contract)
+    model.origin = replace(model.origin, calibration=None)
+    made_by = describe_run(model, faces=cache.faces, num_clips=None, average=None, select=cache.select)
+    made_by["settings"]["cache"] = "where it holds a video, whether the picture stands still is not judged"
+
+    def scores(videos: Sequence[Video], done: Collection[str]) -> Iterator[VideoScore]:
+        warned = False
+        with progress_bar(total=len(videos), desc=model.name, unit="video") as bar:
+            for video in videos:
+                if video.key not in done:
+                    path = Path(video.key)
+                    crops = cache.find(video, model.contract, plan)
+                    if crops is not None:
+                        yield score_prepared(model, path, crops, faces=cache.faces)
+                    else:
+                        if not warned:
+                            LOG.warning("%s is not prepared in %s: it is decoded, as are others", path, cache.folder)
+                        warned = True
+                        yield score_video(model, path, faces=source.detector, select=cache.select)
+                bar.update()
 
     return Judged(model.name, made_by, model.contract.unit, model.contract.average, scores)
 
@@ -85,11 +123,11 @@ def of_file(path: str | Path) -> Judged:
         "version": __version__,
     }
 
-    def scores(paths: Sequence[Path], done: Collection[Path]) -> Iterator[VideoScore]:
-        with progress_bar(total=len(paths), desc=path.name, unit="video") as bar:
-            for video in paths:
-                if video not in done:
-                    yield _score(video)
+    def scores(videos: Sequence[Video], done: Collection[str]) -> Iterator[VideoScore]:
+        with progress_bar(total=len(videos), desc=path.name, unit="video") as bar:
+            for video in videos:
+                if video.key not in done:
+                    yield _score(Path(video.key))
                 bar.update()
 
     def _score(video: Path) -> VideoScore:
@@ -189,15 +227,14 @@ def score_index(judged: Judged, videos: Sequence[Video], rows: Path, *, resume: 
         ValueError: rows of another detector or with other settings, which are not mixed.
         OSError: the file cannot be written.
     """
-    paths = [Path(video.key) for video in videos]
+    wanted = {video.key for video in videos}
     with Results(rows, judged.made_by, resume=resume, replace=not resume) as results:
-        done = {path for path in paths if results.verdict(path)}
+        done = {key for key in wanted if results.verdict(Path(key))}
         if done:
-            LOG.info("%d of %d videos have a row in %s", len(done), len(paths), rows)
-        for score in judged.scores(paths, done):
+            LOG.info("%d of %d videos have a row in %s", len(done), len(videos), rows)
+        for score in judged.scores(videos, done):
             results.add(score)
             del score
-    wanted = set(map(str, paths))
     found = {}
     with rows.open(encoding="utf-8") as lines:
         for line in lines:

@@ -161,7 +161,7 @@ def _by_workers(
             if score is None:
                 path = videos[place].path
                 reason = f"{path}: the process that read it ended {TRIES} times"
-                score = replace(unjudged(model, path, options["faces"]), error=reason)
+                score = replace(unjudged(model, path, options["faces"].name), error=reason)
             bar.update()
             yield place, score
             del score

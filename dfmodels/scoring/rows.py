@@ -226,6 +226,7 @@ def _decisive(run: Mapping[str, Any]) -> dict[str, Any]:
         "weights": run["weights"]["sha256"],
         "calibration": run["weights"].get("calibration"),  # which rows of earlier versions do not have
         **{f"--{name}": run["settings"][name] for name in ("clips", "average", "select")},
+        "--cache": run["settings"].get("cache", "none"),
         "--faces": run["faces"],
     }
 

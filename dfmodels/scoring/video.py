@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from dfmodels.data.cache import CachedCrops
 from dfmodels.detector import AVERAGES, Detector, InputContract, fake_probability
 from dfmodels.options import check_choice, check_count
 from dfmodels.scoring.maps import heat_maps
@@ -121,36 +122,35 @@ def score_video(
         RuntimeError: the detector is not trained.
         ImportError: a package is not installed that is needed to read videos.
     """
-    model = unwrap(model)
-    model.check_trained()
-    contract = model.contract
-    unit = contract.unit
-    if batch_size is None:
-        batch_size = BATCH_FRAMES if unit == "frame" else 1
-    check_count("batch_size", batch_size)
-    wanted = clips_wanted(contract, num_clips)
-    if wanted is not None:
-        check_count("num_clips", wanted)
-    average = contract.average if average is None else average
-    check_choice("average", average, AVERAGES)
     check_choice("select", select, [*SELECT, ALL_PEOPLE])
     detector = face_detector(faces)
-    begun = time.perf_counter()
-    judge = _Judge(model, unjudged(model, path, detector), average, batch_size, keep_moments)
-    try:
-        judge.look(detector, wanted, select, progress or (lambda done, total: None))
-    except VideoError as error:
-        judge.score = replace(judge.score, error=str(error))
-    except ImportError:  # of a package that every video needs
-        raise
-    except Exception as error:  # whatever one video brings about costs no other
-        LOG.debug("%s", path, exc_info=True)
-        judge.score = replace(judge.score, error=f"{path}: {type(error).__name__}: {error}")
-    return replace(judge.score, seconds=time.perf_counter() - begun)
+    judge = _Judge(unwrap(model), Path(path), detector.name, average, batch_size, keep_moments)
+    wanted = clips_wanted(judge.model.contract, num_clips)
+    if wanted is not None:
+        check_count("num_clips", wanted)
+    return judge.said(lambda: judge.look(detector, wanted, select, progress or (lambda done, total: None)))
 
 
-def unjudged(model: Detector, path: str | Path, faces: FaceDetector) -> VideoScore:
-    """What is known of a video before it is read."""
+def score_prepared(model: nn.Module, path: str | Path, crops: CachedCrops, *, faces: str) -> VideoScore:
+    """Score the clips of a video that `dfmodels prepare` wrote, as `score_video` does.
+
+    What only the whole film tells is not in the score: who else was seen, and whether the picture stands still.
+
+    Args:
+        model: as for `score_video`.
+        path: the video.
+        crops: of the frames that the detector's contract asks for.
+        faces: what found them.
+
+    Raises:
+        TypeError, RuntimeError: as `score_video`.
+    """
+    judge = _Judge(unwrap(model), Path(path), faces, None, None, keep_moments=False)
+    return judge.said(lambda: judge.look_at_prepared(crops))
+
+
+def unjudged(model: Detector, path: str | Path, faces: str) -> VideoScore:
+    """What is known of a video before it is read, and what finds faces in it."""
     return VideoScore(
         Path(path),
         None,
@@ -160,20 +160,56 @@ def unjudged(model: Detector, path: str | Path, faces: FaceDetector) -> VideoSco
         detector=model.name,
         weights=model.origin,
         version=__version__,
-        faces=faces.name,
+        faces=faces,
     )
 
 
 class _Judge:
     """Gathers what is said of one video; `score` holds what is known so far."""
 
-    def __init__(self, model: Detector, score: VideoScore, average: str, batch_size: int, keep_moments: bool) -> None:
-        self.model, self.score, self.average, self.batch_size = model, score, average, batch_size
-        self.kept = MOST_SUSPICIOUS[score.unit] if keep_moments else 0
+    def __init__(
+        self,
+        model: Detector,
+        path: Path,
+        faces: str,
+        average: str | None,
+        batch_size: int | None,
+        keep_moments: bool,
+    ) -> None:
+        model.check_trained()
+        contract = model.contract
+        self.model = model
+        self.average = contract.average if average is None else average
+        check_choice("average", self.average, AVERAGES)
+        self.batch_size = (BATCH_FRAMES if contract.unit == "frame" else 1) if batch_size is None else batch_size
+        check_count("batch_size", self.batch_size)
+        self.score = unjudged(model, path, faces)
+        self.kept = MOST_SUSPICIOUS[contract.unit] if keep_moments else 0
         self.judged: list[tuple[ClipScore, Tensor]] = []  # with the logits
         self.left_out: list[LeftOut] = []
         self.most: list[tuple[ClipScore, Clip]] = []
         self.least: list[tuple[ClipScore, Clip]] = []
+
+    def said(self, look: Callable[[], None]) -> VideoScore:
+        """What is said of the video once `look` has looked at it."""
+        begun = time.perf_counter()
+        try:
+            look()
+        except VideoError as error:
+            self.score = replace(self.score, error=str(error))
+        except ImportError:  # of a package that every video needs
+            raise
+        except Exception as error:  # whatever one video brings about costs no other
+            LOG.debug("%s", self.score.path, exc_info=True)
+            self.score = replace(self.score, error=f"{self.score.path}: {type(error).__name__}: {error}")
+        return replace(self.score, seconds=time.perf_counter() - begun)
+
+    def look_at_prepared(self, crops: CachedCrops) -> None:
+        """Judge the clips that are prepared."""
+        for batch in _batches(map(crops.clip, crops.clips), self.batch_size):
+            self.judge(batch)
+        self.score = replace(self.score, clips=tuple(clip for clip, _ in self.judged))
+        self.conclude(None, "largest", None)
 
     def look(
         self,

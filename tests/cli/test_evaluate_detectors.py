@@ -132,6 +132,8 @@ def test_a_file_of_python(folder, tmp_path, evaluate):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (["{f}/run", "--data", "{f}/index.csv", "--cache", "{f}/run"], "holds no prepared crops"),
+        (["--model", "a.py", "--data", "{f}/index.csv", "--cache", "{f}"], "leave them out with --model FILE.py"),
         ([], "nothing to evaluate: give a run folder"),
         (["{f}/run"], "give a run folder or a weights file with --data"),
         (["{f}/run", "--data", "{f}/none.csv"], "none.csv"),

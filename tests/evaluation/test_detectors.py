@@ -10,7 +10,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from dfmodels.data.cache import CropCache, prepare_video
+from dfmodels.data.crops import CropSource
 from dfmodels.data.index import Video
+from dfmodels.data.plan import FramePlan
 from dfmodels.detector import Calibration
 from dfmodels.evaluation.calibration import calibrate, video_probabilities
 from dfmodels.evaluation.detectors import (
@@ -18,13 +21,16 @@ from dfmodels.evaluation.detectors import (
     calibration_of,
     of_detector,
     of_file,
+    of_prepared,
     score_index,
     seen_methods,
     weights_of,
 )
 from dfmodels.scoring import score_video
 from dfmodels.video import face_detector
+from tests.data import films as drawn
 from tests.models.frame_level import FrameLevel
+from tests.models.test_detectors import small
 from tests.video.videos import noise, ramp, write_video
 
 
@@ -64,6 +70,33 @@ def test_rows_are_those_of_score_video(videos, tmp_path, average):
         assert score == pytest.approx(expected.probability, rel=1e-9)
     assert [by_video.columns["method"].value(i) for i in range(3)] == ["real", "Deepfakes", "FaceSwap"]
     assert [by_video.columns["light"].value(i) for i in range(3)] == ["dim", "", ""]
+
+
+@pytest.mark.parametrize("model", [FrameLevel(num_clips=4, scale=6.0), small("ddl")], ids=["frames", "clips"])
+@pytest.mark.parametrize("found", [True, False], ids=["boxes", "none"])
+def test_prepared_crops_give_the_rows_of_the_film(tmp_path, caplog, model, found):
+    """Of films in which nothing stands still; the last one is not prepared, another one is none."""
+    model.trained = True
+    films = [drawn.video(drawn.write_film(tmp_path / f"{i}.mp4", 30 + i), i % 2) for i in range(3)]
+    films.append(drawn.video(written(tmp_path / "broken.mp4", "no film"), 1))
+    faces = drawn.write_boxes(tmp_path / "boxes.json", 40, hidden=(3, 17)) if found else "none"
+    cache = CropCache.open(tmp_path / "cache", faces=faces)
+    for film in films[:2]:
+        prepare_video(film, cache, model.contract, FramePlan.of(model.contract))
+    judged = {
+        "film": of_detector(model, face_detector(faces)),
+        "cache": of_prepared(model, CropSource(cache=tmp_path / "cache")),
+    }
+    rows = {name: score_index(each, films, tmp_path / f"{name}.jsonl", resume=False) for name, each in judged.items()}
+    assert "2.mp4 is not prepared" in caplog.text
+    for film in films:
+        one, two = rows["film"][film.key], rows["cache"][film.key]
+        for name in ("probability", "clips", "error", "faces"):
+            assert one[name] == two[name], name
+    assert all(rows["cache"][film.key]["clips"] for film in films[:3])
+    assert rows["cache"][films[3].key]["error"]
+    with pytest.raises(ValueError, match="was made with --cache where it holds a video, .* this run has --cache none"):
+        score_index(judged["film"], films, tmp_path / "cache.jsonl", resume=True)
 
 
 def test_calibration_is_fitted_to_videos_and_put_on_later(videos, tmp_path):
