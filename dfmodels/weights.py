@@ -71,7 +71,8 @@ def save(model: nn.Module, path: str | Path, **notes: Any) -> None:
     Args:
         model: a detector on any device, or one inside torch.compile, DataParallel, DistributedDataParallel or
             AveragedModel: the detector itself is written.
-        path: file to write, .safetensors; an existing one is replaced only once the new one is complete.
+        path: file to write, .safetensors; an existing one is replaced only once the new one is complete, and its
+            calibration removed.
         notes: further facts to keep (JSON values): training data, licence, scores. Every verdict shows them, the one
             called `note` first.
 
@@ -79,6 +80,7 @@ def save(model: nn.Module, path: str | Path, **notes: Any) -> None:
         ValueError: the model has no trained weights: a file of random ones would be taken for a detector; it is an
             optimized copy, which could not be trained on; or `path` ends otherwise.
         TypeError: no detector, or notes that JSON does not know.
+        WeightsError: what lies in the place of a calibration is none, and is left as it is.
         OSError: the file cannot be written.
     """
     from dfops import __version__
@@ -102,11 +104,15 @@ def save(model: nn.Module, path: str | Path, **notes: Any) -> None:
         key: value.detach().cpu().clone(memory_format=torch.contiguous_format)
         for key, value in detector.state_dict().items()
     }
+    beside = calibration_file(path)
+    if beside.exists():
+        _calibration_in(beside)
     with atomic_write(path) as partial:
         try:
             save_file(tensors, partial, metadata={_META: meta})
         except SafetensorError as error:
             raise OSError(f"{path} cannot be written: {error}") from error
+        beside.unlink(missing_ok=True)  # before other weights are there, to which it was not fitted
 
 
 def check_savable(detector: Detector) -> None:

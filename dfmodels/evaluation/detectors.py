@@ -17,7 +17,7 @@ from dfmodels.data.index import COLUMNS, Video
 from dfmodels.data.plan import FramePlan
 from dfmodels.detector import Calibration, Detector, Origin
 from dfmodels.evaluation.calibration import calibrate, fit_calibration
-from dfmodels.evaluation.table import REASON, REQUIRED, RESERVED, VIDEO, Scores
+from dfmodels.evaluation.table import REASON, REQUIRED, RESERVED, UNIT, VIDEO, Scores
 from dfmodels.files import sha256
 from dfmodels.progress import progress_bar
 from dfmodels.scoring.batch import iter_scores
@@ -255,7 +255,9 @@ def as_scores(
     The path of a row is that of the video with the number of the clip behind it, FILM#2; a video that failed has one
     row without a score.
     """
-    extra = sorted({name for video in videos for name in video.extra} - {*COLUMNS, *REQUIRED, *RESERVED, VIDEO, REASON})
+    extra = sorted(
+        {name for video in videos for name in video.extra} - {*COLUMNS, *REQUIRED, *RESERVED, VIDEO, UNIT, REASON}
+    )
     paths: list[str] = []
     labels: list[int] = []
     values: list[float | None] = []

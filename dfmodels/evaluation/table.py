@@ -1,7 +1,8 @@
 """Tables of scores: one row a video, or one a frame or clip of the video that its row names.
 
 The file is CSV with a header, UTF-8: the columns `path`, `label` (0 real, 1 fake) and `score`, `video` where rows are
-frames, and any further columns, by whose values rows are grouped. docs/evaluation.md describes it.
+frames, `unit` "clip" where they are clips, and any further columns, by whose values rows are grouped.
+docs/evaluation.md describes it.
 """
 
 from __future__ import annotations
@@ -23,7 +24,8 @@ from dfmodels.files import atomic_write
 from dfmodels.options import check_choice
 
 REQUIRED = ("path", "label", "score")
-VIDEO, REASON, METHOD = "video", "reason", "method"  # columns that mean something of their own
+VIDEO, UNIT, REASON, METHOD = "video", "unit", "reason", "method"  # columns that mean something of their own
+UNITS = ("frame", "clip")  # what UNIT says in every row; with another value it is a column like any other
 RESERVED = ("all", "seen", "unseen", "why")  # keys beside the groupings in a report
 VIDEO_KEYS = ("dataset", METHOD, "compression", "split")  # videos of one name that differ in these are several
 NO_SCORE = "no score in its row"
@@ -85,9 +87,9 @@ class Scores:
     left_out: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_choice("unit", self.unit, ("frame", "clip"))
+        check_choice("unit", self.unit, UNITS)
         for name in self.columns:
-            if name in (*REQUIRED, VIDEO, REASON, *RESERVED):
+            if name in (*REQUIRED, VIDEO, REASON, *RESERVED) or (name == UNIT and self.unit == "clip"):
                 raise ValueError(f"{self.source or 'scores'}: no further column can be called {name!r}; rename it")
 
     def __len__(self) -> int:
@@ -247,6 +249,8 @@ def read_scores(path: str | Path) -> Scores:
 def write_scores(path: str | Path, scores: Scores) -> None:
     """Write a table that `read_scores` reads as it is; OSError where that cannot be done."""
     extra = {**({VIDEO: scores.video} if scores.video else {}), **scores.columns}
+    if scores.level == "clip":
+        extra[UNIT] = Column.of([scores.unit] * len(scores))
     texts = [[*column.names, ""] for column in extra.values()]  # NONE is the last
     codes = [column.codes.tolist() for column in extra.values()]
     with atomic_write(path) as partial, partial.open("w", encoding="utf-8", newline="", errors="backslashreplace") as f:
@@ -320,9 +324,11 @@ def _read(source: str, reader: Any) -> Scores:
     if not paths:
         raise ValueError(f"{source} holds no rows below its header: write one row a video")
     found = {name: codes.column() for name, (_, codes) in zip(at, columns, strict=True)}
-    video = found.pop(VIDEO, None)
+    video, unit = found.pop(VIDEO, None), UNITS[0]
+    if video is not None and UNIT in found and found[UNIT].names in ((name,) for name in UNITS):
+        (unit,) = found.pop(UNIT).names
     labels = np.frombuffer(fake, np.int8).astype(bool)
-    return _checked(Scores(paths, labels, np.frombuffer(values), found, video, reasons, source=source, lines=lines))
+    return _checked(Scores(paths, labels, np.frombuffer(values), found, video, reasons, unit, source, lines))
 
 
 def _header(source: str, names: Sequence[str]) -> dict[str, int]:

@@ -70,6 +70,7 @@ def test_a_run_is_judged_on_the_test_split(folder, tmp_path, evaluate):
     assert "Evaluation of ddl" in (tmp_path / "report" / "report.html").read_text()
     # the table that was written says the same of any detector
     _, again, _ = evaluate("--scores", tmp_path / "report" / "scores.csv", out=tmp_path / "again")
+    assert list(again["levels"]) == list(levels)
     assert again["levels"]["video"]["all"]["auc"] == levels["video"]["all"]["auc"]
 
 

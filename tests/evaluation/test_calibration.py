@@ -121,11 +121,19 @@ def test_it_lies_beside_its_weights_alone(weights):
     other.trained = True
     with torch.no_grad():
         next(other.parameters()).add_(1)
-    dfmodels.save(other, weights)
+    dfmodels.save(other, weights.with_name("other.safetensors"))
+    weights.write_bytes(weights.with_name("other.safetensors").read_bytes())
     with pytest.raises(WeightsError, match="was fitted to other weights"):
         load(weights)
     save_calibration(TRUE, weights)
     assert load(weights).origin.calibration == TRUE
+
+
+def test_it_goes_with_the_weights_that_it_was_fitted_to(weights):
+    save_calibration(TRUE, weights)
+    dfmodels.save(load(weights), weights)
+    assert os.listdir(weights.parent) == [weights.name]
+    assert load(weights).origin.calibration is None
 
 
 @pytest.mark.parametrize(
@@ -138,7 +146,12 @@ def test_a_foreign_file_is_refused_and_left(weights, text):
         load(weights)
     with pytest.raises(WeightsError, match="is not a calibration"):
         save_calibration(TRUE, weights)
-    assert path.read_text() == text
+    other = small("ddl")
+    other.trained = True
+    before = weights.read_bytes()
+    with pytest.raises(WeightsError, match="is not a calibration"):
+        dfmodels.save(other, weights)
+    assert (path.read_text(), weights.read_bytes()) == (text, before)
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])

@@ -95,7 +95,7 @@ def test_prepared_crops_give_the_rows_of_the_film(tmp_path, caplog, model, found
             assert one[name] == two[name], name
     assert all(rows["cache"][film.key]["clips"] for film in films[:3])
     assert rows["cache"][films[3].key]["error"]
-    with pytest.raises(ValueError, match="was made with --cache where it holds a video, .* this run has --cache none"):
+    with pytest.raises(ValueError, match=r"was made with --cache where it holds a video, .* this run has --cache none"):
         score_index(judged["film"], films, tmp_path / "cache.jsonl", resume=True)
 
 

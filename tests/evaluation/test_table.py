@@ -65,6 +65,23 @@ def test_frames_become_videos(tmp_path):
     assert videos.failed() == [{"path": "c", "reason": "no score in its row"}]
 
 
+@pytest.mark.parametrize("unit", ["frame", "clip"])
+def test_the_level_of_rows_outlives_the_file(tmp_path, unit):
+    columns = {"method": ["a", "a", "real"]}
+    scores = Scores.of(["0", "1", "2"], [1, 1, 0], [0.9, 0.5, 0.1], video=list("xxy"), unit=unit, columns=columns)
+    write_scores(tmp_path / "scores.csv", scores)
+    again = read_scores(tmp_path / "scores.csv")
+    assert (again.level, list(again.columns)) == (unit, ["method"])
+    write_scores(tmp_path / "again.csv", again.by_video())
+    assert read_scores(tmp_path / "again.csv").level == "video"
+
+
+def test_a_column_unit_of_other_values_groups_rows(tmp_path):
+    (tmp_path / "scores.csv").write_text("path,label,score,video,unit\n0,1,1,x,clip\n1,0,0,y,lab\n")
+    table = read_scores(tmp_path / "scores.csv")
+    assert (table.level, list(table.columns)) == ("frame", ["unit"])
+
+
 def test_the_mean_of_logits():
     clips = Scores.of(["0", "1", "2"], [1, 1, 0], [0.9, 0.5, 0.1], video=["a", "a", "b"], unit="clip")
     assert clips.level == "clip"
@@ -133,6 +150,7 @@ def test_files_that_cannot_be_read(tmp_path):
         ({"columns": {"method": ["a"]}}, "method must be as many as paths, 2, got 1"),
         ({"columns": {"seen": ["a", "b"]}}, "no further column can be called 'seen'"),
         ({"paths": ["a", "a"]}, "row 2: a is there already, in row 1"),
+        ({"unit": "clip", "columns": {"unit": ["a", "b"]}}, "no further column can be called 'unit'"),
         ({"unit": "pixel"}, "unit must be one of 'frame', 'clip', got 'pixel'"),
     ],
 )

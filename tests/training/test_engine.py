@@ -12,12 +12,14 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
+from dfmodels.detector import Calibration
 from dfmodels.registry import load
 from dfmodels.training import engine
 from dfmodels.training.divergence import DivergedError
 from dfmodels.training.engine import train
 from dfmodels.training.recipe import METRICS
 from dfmodels.training.run import BEST, FINAL
+from dfmodels.weights import save_calibration
 from tests.training import runs
 
 pytestmark = pytest.mark.usefixtures("tiny", "one_thread")
@@ -55,6 +57,16 @@ def test_what_a_run_leaves(tmp_path):
     facts = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert facts["videos"] == {"train real": 12, "train fake": 12, "val real": 4, "val fake": 4}
     assert facts["versions"]["torch"] == torch.__version__
+
+
+def test_calibrations_of_weights_that_a_run_overwrites_go(tmp_path):
+    run(tmp_path / "run", {"epochs": 1})
+    for name in (BEST, FINAL):
+        save_calibration(Calibration(2.0, 0.0), tmp_path / "run" / name)
+    (tmp_path / "run" / FINAL).unlink()  # as where the run ended before its last epoch
+    run(tmp_path / "run", {"epochs": 1}, resume=True)
+    assert load(tmp_path / "run" / BEST).origin.calibration == Calibration(2.0, 0.0)
+    assert load(tmp_path / "run" / FINAL).origin.calibration is None
 
 
 def test_it_learns(tmp_path):
