@@ -325,7 +325,7 @@ def _read(source: str, reader: Any) -> Scores:
         raise ValueError(f"{source} holds no rows below its header: write one row a video")
     found = {name: codes.column() for name, (_, codes) in zip(at, columns, strict=True)}
     video, unit = found.pop(VIDEO, None), UNITS[0]
-    if video is not None and UNIT in found and found[UNIT].names in ((name,) for name in UNITS):
+    if video is not None and UNIT in found and found[UNIT].names in [(name,) for name in UNITS]:
         (unit,) = found.pop(UNIT).names
     labels = np.frombuffer(fake, np.int8).astype(bool)
     return _checked(Scores(paths, labels, np.frombuffer(values), found, video, reasons, unit, source, lines))
