@@ -33,7 +33,18 @@ from dfmodels.optional import require
 from dfmodels.progress import progress_bar
 from dfmodels.training.divergence import diverged, not_finite
 from dfmodels.training.recipe import Recipe
-from dfmodels.training.run import BEST, CURVES, FAILED, FINAL, METRICS, NEW_STATE, STATE, RunFolder
+from dfmodels.training.run import (
+    BEGIN_ANEW,
+    BEST,
+    CURVES,
+    FAILED,
+    FINAL,
+    METRICS,
+    NEW_STATE,
+    STATE,
+    RunFolder,
+    readable,
+)
 
 LOG = logging.getLogger(__name__)
 CHECK_EVERY = 100  # steps from one look at the losses to the next on a GPU: each waits for it
@@ -82,6 +93,8 @@ def train(
     _check_classes(training)
     accelerate = require("accelerate", "training")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device)
+    if recipe.precision == "fp16" and device.type == "cpu":  # torch would compute in fp32 and say nothing
+        raise ValueError("precision must be 'fp32' or 'bf16' on the CPU, got 'fp16'")
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     accelerator = accelerate.Accelerator(
@@ -95,13 +108,15 @@ def train(
         with torch.random.fork_rng():
             if accelerator.is_main_process:
                 folder = RunFolder(out, resume=resume)
+            run = _Training(recipe, training, videos, crops, accelerator, folder, Path(out), resume, max_bad, command)
+            if folder is not None:
                 folder.settle(
                     recipe.as_dict(),
                     environment(recipe, videos, accelerator, crops, command),
-                    must_match=("index", "processes", "faces"),
+                    must_match=("videos", "index", "processes", "faces"),
                 )
             accelerator.wait_for_everyone()
-            _Training(recipe, training, videos, crops, accelerator, folder, Path(out), resume, max_bad, command).run()
+            run.run()
     finally:
         if folder is not None:
             folder.close()
@@ -115,7 +130,10 @@ def _check_classes(videos: Sequence[Video]) -> None:
     found = {video.label for video in videos}
     for label, name in enumerate(("real", "fake")):
         if label not in found:
-            raise ValueError(f"the split 'train' holds no {name} video (label {label}); a training needs both classes")
+            raise ValueError(
+                f"the split 'train' holds no {name} video (label {label}) among {len(videos)}; a training needs both "
+                "classes: add some, or choose the rows otherwise (--data, --where)"
+            )
 
 
 def environment(
@@ -272,8 +290,9 @@ class _Training:
             require("accelerate.utils", "training").broadcast_object_list(box)
             progress = box[0]
         if progress is not None:
-            self.accelerator.load_state(str(self.out / STATE))
-            self.position = _Position(**progress)
+            with readable(self.out / STATE, BEGIN_ANEW):
+                self.accelerator.load_state(str(self.out / STATE))
+                self.position = _Position(**progress)
             if self.accelerator.is_main_process:
                 LOG.info("goes on after step %d, in epoch %d", self.position.step, self.position.epoch + 1)
         elif self.resume and self.folder is not None:

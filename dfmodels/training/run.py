@@ -7,10 +7,12 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TextIO
 
+import torch
 from safetensors import SafetensorError
 
 from dfmodels.files import atomic_write, flush, writable_folder
@@ -22,6 +24,7 @@ BEST, FINAL, CARD, CURVES = "best.safetensors", "final.safetensors", "README.md"
 # rows of METRICS are of a step-interval ("step") or of an epoch ("epoch"); seconds since the row before, and the share
 # of them in which the model waited for samples
 COLUMNS = ("kind", "epoch", "step", "learning_rate", "seconds", "waiting")
+BEGIN_ANEW = "remove it to begin anew"
 # what a resume may have otherwise: it changes no number
 FREE = ("num_workers",)
 
@@ -41,8 +44,13 @@ class RunFolder:
         self.path = Path(path)
         if self.path.exists() and not self.path.is_dir():
             raise ValueError(f"--out must be a folder, but {self.path} is a file")
-        if not resume and self.path.is_dir() and any(entry.name != LOCK for entry in self.path.iterdir()):
+        names = {entry.name for entry in self.path.iterdir()} if self.path.is_dir() else set()
+        if not resume and names - {LOCK}:
             raise ValueError(f"{self.path} is not empty: go on there with --resume, or name another folder")
+        if RECIPE not in names and any(not name.startswith(".") for name in names):
+            raise ValueError(
+                f"{self.path} is not empty and holds no run: there is no {RECIPE} in it; name another folder"
+            )
         writable_folder("--out", self.path)
         self._lock = self._locked()
         self.rows: list[dict[str, Any]] = []
@@ -60,6 +68,8 @@ class RunFolder:
         lock = open(self.path / LOCK, "a+", encoding="utf-8")  # noqa: SIM115
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            lock.truncate(0)
+            os.write(lock.fileno(), f"{os.getpid()}\n".encode())
         except BlockingIOError:
             lock.seek(0)
             owner = lock.read().strip() or "unknown"
@@ -67,9 +77,9 @@ class RunFolder:
             raise ValueError(
                 f"{self.path} is in use: process {owner} trains there; wait for it, or name another folder"
             ) from None
-        lock.truncate(0)
-        lock.write(f"{os.getpid()}\n")
-        lock.flush()
+        except OSError as error:
+            lock.close()
+            raise OSError(f"{self.path / LOCK} cannot be written: {error.strerror}") from error
         return lock
 
     def close(self) -> None:
@@ -90,15 +100,15 @@ class RunFolder:
             ValueError: a resume with other values, each of which it names.
         """
         yaml = require("yaml", "the folder of a run")
-        known = yaml.safe_load(self._read(RECIPE) or "{}") or {}
-        surroundings = json.loads(self._read(ENVIRONMENT) or "{}")
+        known = self._known(RECIPE, yaml.safe_load)
+        surroundings = self._known(ENVIRONMENT, json.loads)
         pairs = [(key, known.get(key), recipe.get(key)) for key in {**known, **recipe} if known and key not in FREE]
         pairs += [(key, surroundings.get(key), environment.get(key)) for key in must_match if surroundings]
         other = [f"{key} was {was!r} and is {now!r}" for key, was, now in _flat(pairs) if was != now]
         if other:
             raise ValueError(
                 f"{self.path} holds another run: {'; '.join(other)}. Resume it with the values that it had "
-                f"({self.path / RECIPE}), or name another folder"
+                f"({RECIPE} and {ENVIRONMENT} in it), or name another folder"
             )
         if not known:
             self._write(RECIPE, yaml.safe_dump(dict(recipe), sort_keys=False, allow_unicode=True))
@@ -107,12 +117,16 @@ class RunFolder:
 
     def environment(self) -> dict[str, Any]:
         """What was written down of where and on what the run takes place."""
-        content: dict[str, Any] = json.loads(self._read(ENVIRONMENT))
-        return content
+        return self._known(ENVIRONMENT, json.loads)
 
-    def _read(self, name: str) -> str:
+    def _known(self, name: str, parse: Callable[[str], Any]) -> dict[str, Any]:
+        """What a file of the run says; nothing where it is not there or empty."""
         file = self.path / name
-        return file.read_text(encoding="utf-8") if file.is_file() else ""
+        with readable(file, "name another folder"):
+            content = parse(file.read_text(encoding="utf-8")) if file.is_file() and file.stat().st_size else {}
+            if not isinstance(content, dict):
+                raise ValueError(f"it must hold names and values, not {content!r}")
+        return content
 
     def _write(self, name: str, text: str) -> None:
         with atomic_write(self.path / name) as partial:
@@ -137,7 +151,8 @@ class RunFolder:
         """What was said with the last state; None before the first."""
         if not self.state.is_dir():
             return None
-        content: dict[str, Any] = json.loads((self.state / PROGRESS).read_text(encoding="utf-8"))
+        with readable(self.state, BEGIN_ANEW):
+            content: dict[str, Any] = json.loads((self.state / PROGRESS).read_text(encoding="utf-8"))
         return content
 
     def begin_state(self) -> Path:
@@ -168,7 +183,10 @@ class RunFolder:
         """Go on after `step`: rows behind it are of work that is done again."""
         file = self.path / METRICS
         if file.is_file():
-            with file.open(encoding="utf-8", newline="") as lines:
+            with (
+                readable(file, "remove it to go on without its rows"),
+                file.open(encoding="utf-8", newline="") as lines,
+            ):
                 for row in csv.DictReader(lines):
                     if None not in row.values() and row["step"].isdigit() and int(row["step"]) <= step:
                         self.rows.append({name: _number(value) for name, value in row.items()})
@@ -247,6 +265,18 @@ class RunFolder:
             raise OSError(
                 f"{self.path}: {what} cannot be written: {error}. {left}; make room, then go on with --resume"
             ) from error
+
+
+@contextmanager
+def readable(what: Path, remedy: str) -> Iterator[None]:
+    """ValueError that names `what` and says what to do, where the block cannot read it."""
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError):  # says nothing of what was read
+        raise
+    except Exception as error:  # each of the formats has errors of its own
+        said = f"{error.args[0]!r} is missing" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise ValueError(f"{what} cannot be read: {said}; {remedy}") from error
 
 
 def _flat(pairs: Iterable[tuple[str, Any, Any]]) -> Iterable[tuple[str, Any, Any]]:

@@ -3,6 +3,7 @@
 import csv
 import json
 import resource
+import shutil
 import time
 
 import numpy as np
@@ -168,6 +169,58 @@ def test_a_resume_without_a_state_begins_anew(tmp_path, caplog):
     run(tmp_path / "run", resume=True)
     assert "holds no state yet: the training begins anew" in caplog.text
     assert (tmp_path / "run" / FINAL).exists()
+
+
+def test_settings_that_cannot_be_built_leave_the_folder_free(tmp_path):
+    with pytest.raises(ValueError, match="batch_size must leave at least one step"):
+        run(tmp_path / "run", {"batch_size": 100})
+    run(tmp_path / "run", {"epochs": 1})
+    assert (tmp_path / "run" / FINAL).exists()
+
+
+def test_a_resume_in_a_folder_of_something_else(tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(ValueError, match=r"holds no run: there is no recipe\.yaml.*name another folder"):
+        run(tmp_path, resume=True)
+    assert (tmp_path / "README.md").read_text() == "mine"
+
+
+DAMAGE = [
+    ("recipe.yaml", b"a: [1\n"),
+    ("recipe.yaml", b"1\n"),
+    ("environment.json", b"{"),
+    ("environment.json", b"\xff"),
+    ("metrics.csv", b"rubbish\n1,2\n"),
+    ("metrics.csv", b"\xff\n"),
+    ("last/progress.json", b"{"),
+    ("last/progress.json", None),
+    ("last/model.safetensors", b"\0" * 20),
+    ("last/optimizer.bin", b""),
+    ("last/optimizer.bin", None),
+]
+
+
+def test_a_resume_of_a_damaged_run(tmp_path):
+    run(tmp_path / "sound", {"epochs": 1})
+    (tmp_path / "sound" / FINAL).unlink()
+    for i, (name, content) in enumerate(DAMAGE):
+        damaged = tmp_path / f"damaged-{i}"
+        shutil.copytree(tmp_path / "sound", damaged)
+        if content is None:
+            (damaged / name).unlink()
+        else:
+            (damaged / name).write_bytes(content)
+        before = {path: path.read_bytes() for path in damaged.rglob("*") if path.is_file() and path.name != ".lock"}
+        what = "last" if name.startswith("last/") else name
+        with pytest.raises(ValueError, match=f"{what}.* cannot be read: .*(remove|name another)"):
+            run(damaged, {"epochs": 1}, resume=True)
+        assert all(path.read_bytes() == kept for path, kept in before.items())
+
+
+def test_half_precision_wants_a_gpu(tmp_path):
+    with pytest.raises(ValueError, match="precision must be 'fp32' or 'bf16' on the CPU, got 'fp16'"):
+        run(tmp_path / "run", {"precision": "fp16"})
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_resume_of_another_run(tmp_path):
