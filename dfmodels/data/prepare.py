@@ -8,7 +8,6 @@ import os
 import random
 import shutil
 import signal
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -23,7 +22,7 @@ from dfmodels.cluster import TRIES, RayPool, portable, ray_pool
 from dfmodels.data.cache import FAILED, CropCache, prepare_video
 from dfmodels.data.index import Video
 from dfmodels.data.plan import FramePlan
-from dfmodels.data.samples import one_thread
+from dfmodels.data.samples import begin_worker, one_thread, starting_workers
 from dfmodels.detector import InputContract
 from dfmodels.options import check_count
 from dfmodels.video.faces import FaceDetector, face_detector
@@ -255,7 +254,8 @@ def how(code: int | None) -> str:
 def started(context: Any, cache: CropCache) -> tuple[Connection, BaseProcess]:
     ours, theirs = context.Pipe()
     process = context.Process(target=work, args=(theirs, cache), daemon=True)
-    process.start()
+    with starting_workers():
+        process.start()
     theirs.close()
     try:
         ours.recv()  # it is ready
@@ -270,9 +270,7 @@ def started(context: Any, cache: CropCache) -> tuple[Connection, BaseProcess]:
 
 def work(connection: Connection, cache: CropCache) -> None:
     """Prepare the videos that arrive, until nobody sends any."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # who sends the videos ends this process
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    one_thread()
+    begin_worker()
     connection.send(None)
     detector: FaceDetector | None = None
     while True:
@@ -288,14 +286,6 @@ def work(connection: Connection, cache: CropCache) -> None:
         except Exception as error:
             answer = portable(error)
         connection.send(answer)
-
-
-def end_with_parent() -> None:
-    """End this process where the one that started it is gone: `kill -9` tells nobody."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
-        os._exit(1)
 
 
 def prepared_one(job: CropJob, cache: CropCache, detector: FaceDetector) -> Prepared:

@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
+import signal
+import threading
 from abc import abstractmethod
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
+from multiprocessing import resource_tracker
+from multiprocessing.connection import wait
 from typing import Any
 
 import numpy as np
@@ -56,3 +64,31 @@ def one_thread(worker: int = 0) -> None:
     torch.set_num_threads(1)
     if find_spec("cv2") is not None:
         require("cv2", "reading images").setNumThreads(1)
+
+
+def begin_worker(worker: int = 0) -> None:
+    """First steps of a process that reads for the one that started it: `worker_init_fn` of loaders.
+
+    It computes in one thread, leaves Ctrl-C to who started it, and ends with that one, `kill -9` included.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    one_thread()
+
+
+def _end_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+@contextmanager
+def starting_workers() -> Iterator[None]:
+    """Processes that the block starts do not hear Ctrl-C, also before their first steps; this one hears it behind."""
+    resource_tracker.ensure_running()  # its start would let the signal through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -26,7 +26,7 @@ import dfops
 from dfmodels import weights
 from dfmodels.data.crops import CropSource
 from dfmodels.data.index import Video, index_hash
-from dfmodels.data.samples import Samples, one_thread
+from dfmodels.data.samples import Samples, begin_worker, starting_workers
 from dfmodels.detector import Detector, Origin, evaluating
 from dfmodels.evaluation.metrics import measure
 from dfmodels.optional import require
@@ -308,7 +308,7 @@ class _Training:
         if recipe.freeze_norms:
             freeze_norms(self.objective)
         interval = _Interval()
-        batches = iter(loader)
+        batches = _begun(loader)
         while position.in_epoch < self.batches.steps:
             self._step(batches, interval)
             bar.update()
@@ -547,7 +547,7 @@ class _Training:
         mine, loader = self._validation_loader
         rows: list[tuple[int, str, int, list[float]]] = []
         seen = 0
-        batches = iter(loader)
+        batches = _begun(loader)
         with progress_bar(
             total=len(loader), desc="validating", unit="batch", leave=False, shown=self.accelerator.is_main_process
         ) as bar:
@@ -689,9 +689,15 @@ def _loader(samples: Samples, batches: Any, num_workers: int) -> DataLoader[Any]
         num_workers=num_workers,
         multiprocessing_context="spawn" if num_workers else None,
         persistent_workers=num_workers > 0,  # what they know of films that are decoded on the fly is kept too
-        worker_init_fn=one_thread if num_workers else None,
+        worker_init_fn=begin_worker if num_workers else None,
         pin_memory=torch.cuda.is_available(),
     )
+
+
+def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
+    """The batches of a loader, whose workers it starts where they do not run yet."""
+    with starting_workers():
+        return iter(loader)
 
 
 def _next(batches: Iterator[Any]) -> Any:

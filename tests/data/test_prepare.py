@@ -19,7 +19,7 @@ from dfmodels.data.cache import CropCache
 from dfmodels.data.index import Video
 from dfmodels.data.plan import FramePlan
 from dfmodels.data.prepare import CropJob, Prepared, TooManyFailedError, prepare_crops
-from dfmodels.data.samples import one_thread
+from dfmodels.data.samples import begin_worker
 from dfmodels.detector import InputContract
 from tests.data.films import video, write_folder
 from tests.video.videos import cut, write_video
@@ -231,6 +231,6 @@ class Threads(Dataset):
 
 def test_loader_workers_compute_in_one_thread() -> None:
     threads, of_cv2 = next(
-        iter(DataLoader(Threads(), 2, num_workers=1, worker_init_fn=one_thread, multiprocessing_context="spawn"))
+        iter(DataLoader(Threads(), 2, num_workers=1, worker_init_fn=begin_worker, multiprocessing_context="spawn"))
     )
     assert threads.tolist() == of_cv2.tolist() == [1, 1]

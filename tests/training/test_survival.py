@@ -114,6 +114,42 @@ def _session(task):
         return None
 
 
+def _await_worker(training):
+    """Return as soon as a training has started a process that is to load samples."""
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and training.poll() is None:
+        for task in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                if _session(task) == training.pid and b"spawn_main" in task.joinpath("cmdline").read_bytes():
+                    return
+        time.sleep(0.01)
+    raise AssertionError("no worker was started")
+
+
+@pytest.mark.parametrize("whom", ["all", "the training"])
+def test_workers_that_only_just_begin_end_with_the_training(tmp_path, whom):
+    """Ctrl-C, which reaches all processes of a terminal, and `kill -9`, of which nobody is told."""
+    training = subprocess.Popen(
+        command(tmp_path / "run", settings={"num_workers": 1, "epochs": 500}),
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        _await_worker(training)
+        if whom == "all":
+            os.killpg(training.pid, signal.SIGINT)
+        else:
+            training.kill()
+        _, said = training.communicate(timeout=60)  # until the last that may write there has ended
+        assert said.count("Traceback") == (whom == "all"), said  # that of the training itself, which is no command
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(training.pid, signal.SIGKILL)
+
+
 def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
     settings = {"freeze_norms": True, "model.drop": 0.0, "epochs": 2}
     one, two = tmp_path / "one", tmp_path / "two"
