@@ -32,7 +32,7 @@ from dfmodels.files import atomic_write, sha256, writable_folder
 from dfmodels.video.alignment import crop_corners
 from dfmodels.video.clips import WHOLE_FRAME, Clip, Place, landmarks_of
 from dfmodels.video.decode import is_images, iter_frames
-from dfmodels.video.faces import FaceDetector, crop_square, face_detector, opencv
+from dfmodels.video.faces import FaceDetector, check_margin, crop_square, face_detector, opencv
 from dfmodels.video.frame import Frame, VideoError
 from dfmodels.video.images import image_files
 from dfmodels.video.people import Person
@@ -109,16 +109,25 @@ class CropCache:
             faces, select, margin: as the attributes; None is what the cache has, of a new one "auto", "largest", 1.5.
 
         Raises:
-            ValueError: a cache that was made otherwise, or a folder that cannot be written.
+            ValueError: a cache that was made otherwise, crops of which nothing says how they were made, a margin that
+                is none, or a folder that cannot be written.
             OSError: the disk is full.
         """
+        if margin is not None:
+            check_margin(margin)
         folder = writable_folder("cache", Path(folder))
         if (folder / SETTINGS).exists():
             cache = cls.read(folder)
             cache.check(faces, select, margin)
             return cache
+        if next(folder.glob("??/*.safetensors"), None) is not None:
+            raise ValueError(
+                f"{folder} holds crops, but no {SETTINGS} that says how they were made: put it back, or use another "
+                "folder"
+            )
         detector = face_detector("auto" if faces is None else faces)
-        cache = cls(folder, detector.name, file_hash(detector.name), select or "largest", margin or 1.5)
+        margin = 1.5 if margin is None else float(margin)
+        cache = cls(folder, detector.name, file_hash(detector.name), select or "largest", margin)
         values = {name: value for name, value in vars(cache).items() if name != "folder"}
         with atomic_write(folder / SETTINGS) as partial:
             partial.write_text(json.dumps({"version": VERSION, **values}, indent=2) + "\n", "utf-8")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from importlib import import_module
@@ -98,7 +99,10 @@ class Recipe:
         check_number("average", self.average, lambda share: 0 <= share < 1, "from 0 to below 1")
         if self.margins is not None:
             check_option(
-                "margins", self.margins, 0 < self.margins[0] <= self.margins[1], "two ascending numbers above 0"
+                "margins",
+                self.margins,
+                0 < self.margins[0] <= self.margins[1] < math.inf,
+                "two ascending numbers above 0",
             )
         check_choice("balance", self.balance, BALANCES)
         check_choice("precision", self.precision, PRECISIONS)
@@ -244,7 +248,17 @@ def _typed(name: str, kind: Any, value: Any) -> Any:
                 return tuple(_typed(name, one, entry) for one, entry in zip(inner, value, strict=True))
         if type(value) is wanted:
             return value
-    return refuse(name, _WORDS.get(kind, str(kind).replace("NoneType", "None")), value)
+    return refuse(name, _words(kind), value)
 
 
-_WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false"}
+_WORDS = {int: "a whole number", float: "a number", str: "a word", bool: "true or false", NoneType: "null"}
+
+
+def _words(kind: Any) -> str:
+    """What the annotation `kind` asks for, as a person types it."""
+    if isinstance(kind, UnionType):
+        return ", or ".join(map(_words, get_args(kind)))
+    if get_origin(kind) is tuple:
+        inner = get_args(kind)
+        return f"[{_words(inner[0])}, ...]" if inner[1:] == (...,) else f"[{', '.join(map(_words, inner))}]"
+    return _WORDS.get(kind, str(kind))

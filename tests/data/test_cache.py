@@ -184,6 +184,20 @@ def test_cache_says_how_it_was_made(films: Path, tmp_path: Path) -> None:
     (cache.folder / "cache.json").write_text("{")
     with pytest.raises(ValueError, match=r"cache.json cannot be read"):
         CropSource(cache=cache.folder)
+    for margin in (0, -1.0, float("nan")):
+        with pytest.raises(ValueError, match="margin must be a finite number above 0, got"):
+            make_cache(tmp_path / "other", faces, margin=margin)
+        with pytest.raises(ValueError, match="margin must be a finite number above 0, got"):
+            make_cache(cache.folder, faces, margin=margin)
+    assert not (tmp_path / "other").exists()
+
+
+def test_crops_of_which_nothing_says_how_they_were_made(films: Path, tmp_path: Path) -> None:
+    cache = make_cache(tmp_path / "cache", "none")
+    assert prepare_video(video(films / "film.mp4"), cache, CONTRACT, WINDOWS) > 0
+    (cache.folder / "cache.json").unlink()
+    with pytest.raises(ValueError, match=r"holds crops, but no cache.json that says how they were made"):
+        make_cache(cache.folder, f"boxes:{films / 'boxes.json'}")
 
 
 def test_no_face_and_nothing_written(films: Path, tmp_path: Path) -> None:

@@ -102,10 +102,13 @@ def test_settings():
         ({"average": 1}, "average must be a number from 0 to below 1, got 1.0"),
         ({"seed": -1}, "seed must be a whole number of at least 0, got -1"),
         ({"seed": 2**63}, r"seed must be a number below 2\^63"),
-        ({"sides": [1]}, r"sides must be tuple\[float, float\], got \[1\]"),
+        ({"sides": [1]}, r"sides must be \[a number, a number\], got \[1\]"),
         ({"sides": [1, "a"]}, r"sides must be a number, got 'a'"),
         ({"margins": [2, 1]}, r"margins must be two ascending numbers above 0, got \(2.0, 1.0\)"),
-        ({"warm_up": "a"}, r"warm_up must be int \| None, got 'a'"),
+        ({"margins": 1.3}, r"margins must be \[a number, a number\], or null, got 1.3"),
+        ({"margins": [1, float("inf")]}, r"margins must be two ascending numbers above 0, got \(1.0, inf\)"),
+        ({"layers": 3}, r"layers must be \[a whole number, ...\], got 3"),
+        ({"warm_up": "a"}, "warm_up must be a whole number, or null, got 'a'"),
     ],
 )
 def test_settings_that_do_not_fit(settings, message):
