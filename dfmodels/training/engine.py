@@ -32,6 +32,7 @@ from dfmodels.evaluation.metrics import measure
 from dfmodels.optional import require
 from dfmodels.progress import progress_bar
 from dfmodels.training.divergence import diverged, not_finite
+from dfmodels.training.recipe import METRICS as JUDGED_BY
 from dfmodels.training.recipe import Recipe
 from dfmodels.training.run import (
     BEGIN_ANEW,
@@ -521,7 +522,7 @@ class _Training:
             "epoch %d of %d: %s",
             position.epoch,
             self.recipe.epochs,
-            ", ".join(f"{key} {v:.4f}" for key, v in found.items() if isinstance(v, float)),
+            ", ".join(f"{key} {found[key]:.4f}" for key in JUDGED_BY if isinstance(found.get(key), float)),
         )
         if better:
             folder.written(
@@ -582,6 +583,7 @@ class _Training:
                 f"epoch {self.position.epoch} judges the validation split by values that are not finite", self._kept()
             )
         found = measure([label_of[video] for video in clips], scores)
+        del found["threshold"]  # it is always the same
         loss = F.cross_entropy(torch.tensor([row[3] for row in rows]), torch.tensor([row[2] for row in rows]))
         return {**found, "loss": float(loss)}
 

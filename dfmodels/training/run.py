@@ -25,6 +25,8 @@ BEST, FINAL, CARD, CURVES = "best.safetensors", "final.safetensors", "README.md"
 # of them in which the model waited for samples
 COLUMNS = ("kind", "epoch", "step", "learning_rate", "seconds", "waiting")
 BEGIN_ANEW = "remove it to begin anew"
+# the metrics that are drawn: few, so that each has a colour of its own
+JUDGED = ("val_auc", "val_ap", "val_eer", "val_accuracy", "val_balanced_accuracy")
 # what a resume may have otherwise: it changes no number
 FREE = ("num_workers",)
 
@@ -234,20 +236,21 @@ class RunFolder:
     # ------------------------------------------------------------------ for people
 
     def draw_curves(self) -> None:
-        """A picture of losses and validation, one panel each."""
-        figure = require("matplotlib.figure", "the curves of a training").Figure(figsize=(7, 6), layout="constrained")
+        """A picture: losses of training and validation above, metrics of the validation split below."""
+        figure = require("matplotlib.figure", "the curves of a training").Figure(figsize=(8, 6), layout="constrained")
         top, bottom = figure.subplots(2, 1, sharex=True)
-        for axes, kind, wanted in ((top, "step", "loss"), (bottom, "epoch", "val_")):
-            rows = [row for row in self.rows if row["kind"] == kind]
-            names = dict.fromkeys(name for row in rows for name in row if name.startswith(wanted))
-            for name in names:
-                points = [(row["step"], row[name]) for row in rows if isinstance(row[name], int | float)]
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        losses = [name for name in names if name.startswith("loss") or name == "val_loss"]
+        for axes, shown in ((top, losses), (bottom, [name for name in names if name in JUDGED])):
+            for name in shown:
+                points = [(row["step"], row[name]) for row in self.rows if isinstance(row.get(name), int | float)]
                 if points:
-                    axes.plot(*zip(*points, strict=True), marker="." if kind == "epoch" else None, label=name)
-            axes.set_ylabel("training" if kind == "step" else "validation")
+                    of_epochs = name.startswith("val_")
+                    axes.plot(*zip(*points, strict=True), marker="." if of_epochs else None, label=name)
+            axes.set_ylabel("loss" if axes is top else "validation videos")
             axes.grid(alpha=0.3)
             if axes.lines:
-                axes.legend()
+                axes.legend(loc="upper left", bbox_to_anchor=(1, 1), fontsize="small")  # beside what it would hide
         bottom.set_xlabel("step")
         with atomic_write(self.path / CURVES) as partial:
             figure.savefig(partial, format="png", dpi=120)

@@ -9,6 +9,7 @@ import time
 import numpy as np
 import pytest
 import torch
+from matplotlib.figure import Figure
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
@@ -19,7 +20,7 @@ from dfmodels.training import engine
 from dfmodels.training.divergence import DivergedError
 from dfmodels.training.engine import train
 from dfmodels.training.recipe import METRICS
-from dfmodels.training.run import BEST, FINAL
+from dfmodels.training.run import BEST, FINAL, JUDGED
 from dfmodels.weights import save_calibration
 from tests.training import runs
 
@@ -68,6 +69,21 @@ def test_calibrations_of_weights_that_a_run_overwrites_go(tmp_path):
     run(tmp_path / "run", {"epochs": 1}, resume=True)
     assert load(tmp_path / "run" / BEST).origin.calibration == Calibration(2.0, 0.0)
     assert load(tmp_path / "run" / FINAL).origin.calibration is None
+
+
+def test_curves_can_be_told_apart(tmp_path, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    drawn = []
+    save = Figure.savefig
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, *args, **options: (drawn.append(self), save(self, *args, **options))
+    )
+    run(tmp_path / "run", {"epochs": 2})
+    for axes, names in zip(drawn[-1].axes, (["loss", "val_loss"], JUDGED), strict=True):
+        assert sorted(line.get_label() for line in axes.lines) == sorted(names)
+        assert len({line.get_color() for line in axes.lines}) == len(names)
+    assert "threshold" not in caplog.text
+    assert "val_threshold" not in rows(tmp_path / "run")[0]
 
 
 def test_it_learns(tmp_path):
