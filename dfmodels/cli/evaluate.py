@@ -44,6 +44,8 @@ from dfmodels.weights import save_calibration
 LOG = logging.getLogger(__name__)
 EXAMPLE = "dfmodels evaluate runs/stil --data celebdf.csv --out report/"
 WAYS = "give a run folder or a weights file with --data, --model FILE.py with --data, or --scores FILE.csv"
+# arguments about videos that are to be scored
+OF_VIDEOS = ("source", "model", "data", "cache", "set", "split", "where", "limit", "calibrate", "faces", "resume")
 
 
 def add(parser: argparse.ArgumentParser) -> None:
@@ -114,11 +116,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _of_scores(options: argparse.Namespace) -> int:
-    given = [
-        name for name in ("source", "model", "data", "cache", "set", "calibrate", "resume") if getattr(options, name)
-    ]
-    if given:
-        raise ValueError(f"--scores stands alone: the scores are there already; leave out {given[0]}, or --scores")
+    parser = argparse.ArgumentParser()
+    add(parser)
+    for name in OF_VIDEOS:
+        if getattr(options, name) != parser.get_default(name):
+            given = "RUN|WEIGHTS" if name == "source" else f"--{name}"
+            raise ValueError(f"--scores stands alone: every row of the table is judged; leave out {given}, or --scores")
     scores = read_scores(options.scores)
     about = {"scores": {"file": options.scores, "sha256": sha256(options.scores)}}
     return _report(options, scores, about)
@@ -212,6 +215,11 @@ def _report(
     print(summary(report))
     print(f"wrote {folder}")
     if report["failed"]:
-        failed = len(report["failed"])
-        LOG.warning("%d of %d rows have no score; metrics.json and report.html name them", failed, len(scores))
+        failed, first = len(report["failed"]), report["failed"][0]
+        LOG.warning(
+            "%d of %d rows have no score (the first is %s); metrics.json and report.html name them",
+            failed,
+            len(scores),
+            " ".join(f"{first['path']}: {first['reason']}".split()),
+        )
     return 1 if report["failed"] else 0

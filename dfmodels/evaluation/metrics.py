@@ -227,7 +227,8 @@ def at_threshold(fake: NDArray[np.bool_], scores: NDArray[np.float64], threshold
     found["accuracy"] = (tp + n_real - fp) / count
     if not n_fake or not n_real:
         name = "fake" if n_fake else "real"
-        why |= dict.fromkeys(BOTH_CLASSES, f"one class only: all {count} labels are {int(n_fake > 0)} ({name})")
+        labels = f"all {count} labels are" if count > 1 else "the only label is"
+        why |= dict.fromkeys(BOTH_CLASSES, f"one class only: {labels} {int(n_fake > 0)} ({name})")
     else:
         found["balanced_accuracy"] = (tp / n_fake + (n_real - fp) / n_real) / 2
         found["f1"] = 2 * tp / (tp + fp + n_fake)

@@ -221,7 +221,9 @@ def histogram(table: Scores, threshold: float) -> dict[str, Any]:
     values, fake = table.score[table.scored], table.fake[table.scored]
     if not len(values):
         return {"lines": []}
-    low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
+    scale = float(np.abs(values).max(initial=1.0))  # so that no difference of two scores is too large for a number
+    values = values / scale
+    low, high = min(0.0, float(values.min())), max(1 / scale, float(values.max()))
     edges = np.linspace(low, high, BINS + 1)
     shares = {}
     for name, chosen in (("real", ~fake), ("fake", fake)):
@@ -234,11 +236,11 @@ def histogram(table: Scores, threshold: float) -> dict[str, Any]:
         for i, share in enumerate(each):
             path += f"V{SIDE * (1 - share / most):.1f}H{SIDE * (i + 1) / BINS:.1f}"
         lines.append({"name": name, "path": f"{path}V{SIDE:g}z"})
-    at = SIDE * (threshold - low) / (high - low)
+    at = SIDE * (threshold / scale - low) / (high - low)
     return {
         "lines": lines,
         "threshold": round(at, 1) if 0 <= at <= SIDE else None,
-        "ticks": [(round(SIDE * i / 4, 1), f"{low + (high - low) * i / 4:.3g}") for i in range(5)],
+        "ticks": [(round(SIDE * i / 4, 1), f"{scale * (low + (high - low) * i / 4):.3g}") for i in range(5)],
         "most": most,
     }
 

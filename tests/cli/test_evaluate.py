@@ -78,7 +78,7 @@ def test_rows_without_a_score_are_reported(capsys, table):
         file.write("d/1/0.png,1,,FaceSwap,d/1\n")
     status, _, err = evaluate(capsys, table, "--out", table / "report", "--resamples", 5)
     assert status == 1
-    assert "1 of 8 rows have no score" in err
+    assert "1 of 8 rows have no score (the first is d/1/0.png: no score in its row); metrics.json" in err
     metrics = json.loads((table / "report" / "metrics.json").read_text())
     assert metrics["failed"] == [{"path": "d/1/0.png", "reason": "no score in its row"}]
     for level in ("frame", "video"):

@@ -73,6 +73,7 @@ def test_one_class_has_no_auc_and_says_why(label, name):
     assert missing == set(found["why"]) >= {"auc", "ap", "eer", "f1", "precision", "balanced_accuracy"}
     assert ("recall" in missing) == (label == 0)
     assert set(found["why"].values()) == {reason}
+    assert measure([label], [0.1])["why"]["auc"] == f"one class only: the only label is {label} ({name})"
     assert found["accuracy"] == pytest.approx((1 + label) / 3)
     assert (found["n_real"], found["n_fake"]) == ((3, 0), (0, 3))[label]
 

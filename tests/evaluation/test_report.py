@@ -163,6 +163,9 @@ def test_a_histogram_holds_every_row():
     assert [float(label) for _, label in plot["ticks"]] == [-2, -0.75, 0.5, 1.75, 3]
     assert plot["threshold"] == 160.0
     assert [each["name"] for each in plot["lines"]] == ["real", "fake"]
+    plot = histogram(Scores.of(["a", "b"], [0, 1], [-1e308, 1.5e308]), 1e308)
+    assert [float(label) for _, label in plot["ticks"]] == [-1e308, -3.75e307, 2.5e307, 8.75e307, 1.5e308]
+    assert plot["threshold"] == 256.0
 
 
 @pytest.mark.parametrize("count", [3, 1000, 300_000])
