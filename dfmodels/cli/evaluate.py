@@ -215,11 +215,11 @@ def _report(
     print(summary(report))
     print(f"wrote {folder}")
     if report["failed"]:
-        failed, first = len(report["failed"]), report["failed"][0]
+        path, reason = report["failed"][0]["path"], report["failed"][0]["reason"]
         LOG.warning(
             "%d of %d rows have no score (the first is %s); metrics.json and report.html name them",
-            failed,
+            len(report["failed"]),
             len(scores),
-            " ".join(f"{first['path']}: {first['reason']}".split()),
+            " ".join((reason if reason.startswith(path) else f"{path}: {reason}").split()),
         )
     return 1 if report["failed"] else 0

@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from pathlib import Path
 
 from dfmodels.cli.loading import (
     add_recipe_settings,
@@ -47,8 +48,10 @@ def add(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     from dfmodels.data.crops import CropSource
     from dfmodels.data.index import load_videos
+    from dfmodels.data.prepare import TooManyFailedError
     from dfmodels.optional import require
     from dfmodels.training.engine import train
+    from dfmodels.training.run import FAILED
 
     recipe = parse_recipe(options.recipe, options.set)
     if options.seed is not None:
@@ -66,14 +69,20 @@ def run(options: argparse.Namespace) -> int:
     device = choose_device(options.device)
     videos = choose_rows(load_videos(options.data), options)
     crops = CropSource(options.faces, cache=options.cache)
-    train(
-        recipe,
-        videos,
-        options.out,
-        crops=crops,
-        resume=options.resume,
-        device=options.device if options.device == "auto" else device,
-        max_bad=max_bad,
-        command=options.typed,
-    )
-    return 0
+    try:
+        failed = train(
+            recipe,
+            videos,
+            options.out,
+            crops=crops,
+            resume=options.resume,
+            device=options.device if options.device == "auto" else device,
+            max_bad=max_bad,
+            command=options.typed,
+        )
+    except TooManyFailedError as error:
+        LOG.error("dfmodels train: %s; --max-bad lets more of them fail", error)
+        return 1
+    if failed:
+        LOG.warning("videos that could not be read: %d; %s says why", len(failed), Path(options.out) / FAILED)
+    return 1 if failed else 0

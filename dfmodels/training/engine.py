@@ -26,6 +26,7 @@ import dfops
 from dfmodels import weights
 from dfmodels.data.crops import CropSource
 from dfmodels.data.index import Video, index_hash
+from dfmodels.data.prepare import TooManyFailedError
 from dfmodels.data.samples import Samples, begin_worker, starting_workers
 from dfmodels.detector import Detector, Origin, evaluating
 from dfmodels.evaluation.metrics import measure
@@ -65,7 +66,7 @@ def train(
     device: str | torch.device = "auto",
     max_bad: float = MAX_BAD,
     command: str = "",
-) -> None:
+) -> dict[str, str]:
     """Train by a recipe, into the folder of a run.
 
     A run that was cut off at any moment goes on inside its epoch, and on one CPU process ends with the very weights of
@@ -84,9 +85,13 @@ def train(
         max_bad: share of the videos that may turn out to be unreadable before the training ends.
         command: what was typed, for the model card.
 
+    Returns:
+        Reason of every video that could not be read, by its key.
+
     Raises:
         ValueError: a training split of one class or of fewer samples than a step takes, a folder that is not empty or
-            in use, a resume of another recipe, index or number of processes, or too many videos that cannot be read.
+            in use, or a resume of another recipe, index or number of processes.
+        TooManyFailedError: more videos cannot be read than may.
         DivergedError: a loss or a weight is not finite; names the videos of the step.
         OSError: the folder cannot be written to.
     """
@@ -118,6 +123,7 @@ def train(
                 )
             accelerator.wait_for_everyone()
             run.run()
+            return run.failed
     finally:
         if folder is not None:
             folder.close()
@@ -225,7 +231,7 @@ class _Training:
         self.recipe, self.accelerator, self.folder, self.out = recipe, accelerator, folder, out
         self.resume, self.command = resume, command
         validating = [video for video in videos if video.split == "val"]
-        self.allowed_bad = max_bad * (len(training) + len(validating))
+        self.max_bad, self.used = max_bad, len(training) + len(validating)
         self.failed: dict[str, str] = folder.read_failed() if folder is not None and resume else {}
         torch.manual_seed(recipe.seed)
         objective = recipe.objective(training)
@@ -416,11 +422,10 @@ class _Training:
         self.failed.update(new)
         if self.folder is not None:
             self.folder.write_failed(self.failed)
-        if len(self.failed) > self.allowed_bad:
-            path, reason = next(iter(new.items()))
-            raise ValueError(
-                f"{len(self.failed)} videos cannot be read, more than --max-bad allows ({self.allowed_bad:.4g}); the "
-                f"last one is {path}: {reason}. {self.out / FAILED} names all; mend them, or raise --max-bad"
+        if len(self.failed) > self.max_bad * self.used:
+            raise TooManyFailedError(
+                f"{len(self.failed)} of {self.used} videos cannot be read, and {self.max_bad:.3g} of them may: "
+                f"{self.out / FAILED} says why; what is trained is kept"
             )
 
     def _share_failed(self) -> None:
@@ -518,12 +523,8 @@ class _Training:
             **{f"val_{key}": v for key, v in found.items() if isinstance(v, float)},
         }
         folder.written(METRICS, lambda: folder.add_row(row))
-        LOG.info(
-            "epoch %d of %d: %s",
-            position.epoch,
-            self.recipe.epochs,
-            ", ".join(f"{key} {found[key]:.4f}" for key in JUDGED_BY if isinstance(found.get(key), float)),
-        )
+        shown = (f"{key} {found[key]:.4f}" for key in JUDGED_BY if isinstance(found.get(key), float))
+        LOG.info("epoch %d of %d: %s", position.epoch, self.recipe.epochs, ", ".join(shown) or "no video was judged")
         if better:
             folder.written(
                 BEST, lambda: self._write_weights(BEST, f"epoch {position.epoch}, validation {name} {value:.4f}")

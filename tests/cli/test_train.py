@@ -56,6 +56,15 @@ def test_trains_and_goes_on(index, tmp_path, capsys):
     assert "holds no fake video (label 1)" in capsys.readouterr().err
 
 
+def test_videos_that_cannot_be_read(index, tmp_path, capsys):
+    arguments = ["--data", index, "--set", "epochs=1", 'failed=["train3"]']
+    assert train(*arguments, "--out", tmp_path / "some", "--max-bad", "10%") == 1
+    assert (tmp_path / "some" / FINAL).exists()
+    assert "videos that could not be read: 1" in capsys.readouterr().err
+    assert train(*arguments, "--out", tmp_path / "none") == 1
+    assert "1 of 32 videos cannot be read, and 0.01 of them may" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

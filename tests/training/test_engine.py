@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from tqdm import tqdm
 
+from dfmodels.data.prepare import TooManyFailedError
 from dfmodels.detector import Calibration
 from dfmodels.registry import load
 from dfmodels.training import engine
@@ -29,7 +30,7 @@ pytestmark = pytest.mark.usefixtures("tiny", "one_thread")
 
 def run(out, settings=None, videos=None, **options):
     recipe = runs.TinyRecipe().with_settings(settings or {})
-    train(recipe, runs.videos() if videos is None else videos, out, crops=None, device="cpu", **options)
+    return train(recipe, runs.videos() if videos is None else videos, out, crops=None, device="cpu", **options)
 
 
 def rows(out):
@@ -288,11 +289,13 @@ def test_weights_that_are_not_finite_are_not_saved(tmp_path, monkeypatch):
 
 def test_videos_that_cannot_be_read(tmp_path):
     settings = {"failed": ["train3", "val1"]}
-    run(tmp_path / "some", settings, max_bad=0.1)
+    failed = {"/nowhere/train3.mp4": "cannot be read", "/nowhere/val1.mp4": "cannot be read"}
+    assert run(tmp_path / "some", settings, max_bad=0.1) == failed
+    assert run(tmp_path / "some", settings, max_bad=0.1, resume=True) == failed
     with (tmp_path / "some" / "failed.csv").open(newline="") as file:
         assert {row["path"] for row in csv.DictReader(file)} == {"/nowhere/train3.mp4", "/nowhere/val1.mp4"}
     assert "2 videos could not be read" in (tmp_path / "some" / "README.md").read_text()
-    with pytest.raises(ValueError, match=r"1 videos cannot be read, more than --max-bad allows \(0.32\).*train3.mp4"):
+    with pytest.raises(TooManyFailedError, match=r"1 of 32 videos cannot be read, and 0.01 of them may: .*failed.csv"):
         run(tmp_path / "many", settings)
 
 
