@@ -7,6 +7,7 @@ from collections import defaultdict
 
 import pytest
 
+from dfmodels.data.index import where
 from dfmodels.data.layouts import LAYOUTS, folder_videos, index_root
 from dfmodels.data.layouts.deepfakebench import method_of
 from tests.data.trees import faceforensics, films, frames, rows, texts
@@ -105,6 +106,18 @@ def test_deepfakedetection_is_a_further_method_and_test(tmp_path):
     assert listing.left_out == {}
     assert (real.method, real.split, real.identities) == ("real", "test", {("FaceForensics++", "01")})
     assert (fake.method, fake.split, fake.target, fake.source) == ("DeepFakeDetection", "test", "01", "02")
+    official = where(listing.videos, {"split": "test", "method": ["real", "Deepfakes", "FaceShifter"]})
+    assert {v.id for v in official} == {"004", "005", "004_005", "005_004", real.id}
+
+
+def test_a_validation_file_without_pairs_is_no_validation_split(tmp_path):
+    pairs = [(f"{n:03d}", f"{n + 1:03d}") for n in range(0, 120, 2)]
+    listing = index_root(faceforensics(tmp_path, {"train": pairs[:50], "val": [], "test": pairs[50:]}))
+    assert "splits by splits/train.json, splits/val.json, splits/test.json" in listing.how
+    assert any("FaceForensics++ has no validation split" in note for note in listing.notes)
+    assert all((v.split == "test") == (v.id >= "100") for v in listing.videos)
+    assert {v.label for v in listing.videos if v.split == "val"} == {0, 1}
+    assert all(len(splits) == 1 for splits in splits_of_identities(listing.videos).values())
 
 
 def test_without_split_files_pairs_stay_together(tmp_path):
