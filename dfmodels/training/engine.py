@@ -3,50 +3,32 @@
 from __future__ import annotations
 
 import logging
-import math
-import platform
-import sys
 import time
-from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Sampler
+from torch.utils.data import DataLoader
 
-import dfops
 from dfmodels import weights
 from dfmodels.data.crops import CropSource
-from dfmodels.data.index import Video, index_hash
+from dfmodels.data.index import Video
 from dfmodels.data.prepare import TooManyFailedError
-from dfmodels.data.samples import Samples, begin_worker, starting_workers
 from dfmodels.detector import Detector, Origin, evaluating
-from dfmodels.evaluation.metrics import measure
 from dfmodels.optional import require
 from dfmodels.progress import progress_bar
+from dfmodels.training.about import environment, model_card
+from dfmodels.training.batches import Batches, balanced, make_loader, next_batch, seed_of, started
 from dfmodels.training.divergence import diverged, not_finite
 from dfmodels.training.recipe import METRICS as JUDGED_BY
 from dfmodels.training.recipe import Recipe
-from dfmodels.training.run import (
-    BEGIN_ANEW,
-    BEST,
-    CURVES,
-    FAILED,
-    FINAL,
-    METRICS,
-    NEW_STATE,
-    STATE,
-    RunFolder,
-    readable,
-)
+from dfmodels.training.run import BEGIN_ANEW, BEST, FAILED, FINAL, METRICS, NEW_STATE, STATE, RunFolder, readable
+from dfmodels.training.validation import Validation
 
 LOG = logging.getLogger(__name__)
 CHECK_EVERY = 100  # steps from one look at the losses to the next on a GPU: each waits for it
@@ -143,37 +125,6 @@ def _check_classes(videos: Sequence[Video]) -> None:
             )
 
 
-def environment(
-    recipe: Recipe, videos: Sequence[Video], accelerator: Any, crops: CropSource, command: str
-) -> dict[str, Any]:
-    """Where and on what a run takes place, as environment.json holds it."""
-    counts: dict[str, int] = defaultdict(int)
-    for video in videos:
-        counts[f"{video.split} {'fake' if video.label else 'real'}"] += 1
-    device = accelerator.device
-    return {
-        "index": index_hash(videos),
-        "videos": dict(counts),
-        "datasets": sorted({video.dataset for video in videos if video.dataset}),
-        "methods": sorted({video.method for video in videos if video.split == "train" and video.label}),
-        "faces": getattr(crops, "faces", None),
-        "seed": recipe.seed,
-        "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
-        "processes": accelerator.num_processes,
-        "threads": torch.get_num_threads(),
-        "command": command,
-        "versions": {
-            "dfops": dfops.__version__,
-            "python": sys.version.split()[0],
-            "torch": torch.__version__,
-            "cuda": torch.version.cuda,
-            "numpy": np.__version__,
-            "accelerate": require("accelerate", "training").__version__,
-        },
-    }
-
-
 @dataclass
 class _Position:
     """How far a training has come: steps of the optimiser done, in all and in this epoch; and the best so far."""
@@ -183,25 +134,6 @@ class _Position:
     step: int = 0
     best: float | None = None
     best_epoch: int | None = None
-
-
-class _Batches(Sampler[list[int]]):
-    """The batches of one process in one epoch: a permutation by seed and epoch, without those that were done."""
-
-    def __init__(self, count: int, recipe: Recipe, processes: int, process: int) -> None:
-        self.count, self.recipe, self.processes, self.process = count, recipe, processes, process
-        self.steps = count // (recipe.batch_size * recipe.accumulate * processes)
-        self.epoch, self.done = 0, 0
-
-    def __len__(self) -> int:
-        return (self.steps - self.done) * self.recipe.accumulate
-
-    def __iter__(self) -> Iterator[list[int]]:
-        order = torch.randperm(self.count, generator=torch.Generator().manual_seed(_seed(self.recipe.seed, self.epoch)))
-        size = self.recipe.batch_size
-        for batch in range(self.done * self.recipe.accumulate, self.steps * self.recipe.accumulate):
-            begin = (batch * self.processes + self.process) * size
-            yield order[begin : begin + size].tolist()
 
 
 @dataclass
@@ -239,8 +171,10 @@ class _Training:
         self.student.trained, self.student.origin = False, Origin()
         contract = self.student.contract
         self.samples = recipe.samples(balanced(training, recipe), crops, contract)
-        self.validation = recipe.validation(validating, crops, contract) if validating else None
-        self.batches = _Batches(len(self.samples), recipe, accelerator.num_processes, accelerator.process_index)
+        self.validation = (
+            Validation(recipe.validation(validating, crops, contract), recipe, accelerator) if validating else None
+        )
+        self.batches = Batches(len(self.samples), recipe, accelerator.num_processes, accelerator.process_index)
         if self.batches.steps < 1:
             raise ValueError(
                 f"batch_size must leave at least one step an epoch: a step takes {recipe.batch_size} samples x "
@@ -269,7 +203,7 @@ class _Training:
         self._restore()
         if self.validation is None and self.accelerator.is_main_process:
             LOG.info("no validation split: every epoch is as good as the other, and there will be no %s", BEST)
-        loader = _loader(self.samples, self.batches, self.recipe.num_workers)
+        loader = make_loader(self.samples, self.batches, self.recipe.num_workers)
         total = self.recipe.epochs * self.batches.steps
         with progress_bar(
             total=total,
@@ -283,7 +217,14 @@ class _Training:
         if self.folder is not None:
             self.folder.written(FINAL, lambda: self._write_weights(FINAL, f"the last of {self.recipe.epochs} epochs"))
             self.folder.draw_curves()
-            self.folder.write_card(self._card())
+            self.folder.write_card(model_card(self.recipe, self.folder, self._best(), len(self.failed), self.command))
+
+    def _best(self) -> str:
+        """When the validation was best; empty where it never was."""
+        position = self.position
+        if position.best is None:
+            return ""
+        return f"Best {self.recipe.best_metric} {position.best:.4f} after epoch {position.best_epoch} (`{BEST}`)."
 
     def _finished(self) -> bool:
         done = torch.tensor(self.folder is not None and (self.out / FINAL).is_file(), device=self.accelerator.device)
@@ -315,7 +256,7 @@ class _Training:
         if recipe.freeze_norms:
             freeze_norms(self.objective)
         interval = _Interval()
-        batches = _begun(loader)
+        batches = started(loader)
         while position.in_epoch < self.batches.steps:
             self._step(batches, interval)
             bar.update()
@@ -340,11 +281,11 @@ class _Training:
         losses: dict[str, Tensor] = {}
         for part in range(self.recipe.accumulate):
             begun = time.perf_counter()
-            batch = _next(batches)
+            batch = next_batch(batches)
             interval.waited += time.perf_counter() - begun
             keys += [str(key) for key in batch.get("video", ())]
             self._note_failed(batch)
-            seed = _seed(self.recipe.seed, position.epoch, position.in_epoch, part, self.accelerator.process_index)
+            seed = seed_of(self.recipe.seed, position.epoch, position.in_epoch, part, self.accelerator.process_index)
             torch.manual_seed(seed)
             generator = torch.Generator(self.accelerator.device).manual_seed(seed)
             with self.accelerator.accumulate(self.objective):
@@ -503,7 +444,12 @@ class _Training:
     def _validate(self) -> None:
         if self.validation is None:
             return
-        found = self._validation_numbers()
+        found = self.validation.numbers(evaluating(self._judged()), self._note_failed)
+        self._share_failed()
+        if found is None:
+            raise diverged(
+                f"epoch {self.position.epoch} judges the validation split by values that are not finite", self._kept()
+            )
         position, name = self.position, self.recipe.best_metric
         value = found.get(name)
         better = value is not None and (
@@ -530,190 +476,9 @@ class _Training:
                 BEST, lambda: self._write_weights(BEST, f"epoch {position.epoch}, validation {name} {value:.4f}")
             )
 
-    @cached_property
-    def _validation_loader(self) -> tuple[list[int], DataLoader[Any]]:
-        """The samples that are this process's to judge, and what loads them in turn."""
-        assert self.validation is not None
-        mine = list(range(self.accelerator.process_index, len(self.validation), self.accelerator.num_processes))
-        size = self.recipe.batch_size
-        batches = [mine[i : i + size] for i in range(0, len(mine), size)]
-        return mine, _loader(self.validation, batches, self.recipe.num_workers)
-
-    def _validation_numbers(self) -> dict[str, Any]:
-        """Metrics of the videos of the validation split, and the mean cross-entropy of their clips."""
-        from dfmodels.scoring import video_score
-
-        assert self.validation is not None
-        view = evaluating(self._judged())
-        self.validation.set_epoch(0)
-        mine, loader = self._validation_loader
-        rows: list[tuple[int, str, int, list[float]]] = []
-        seen = 0
-        batches = _begun(loader)
-        with progress_bar(
-            total=len(loader), desc="validating", unit="batch", leave=False, shown=self.accelerator.is_main_process
-        ) as bar:
-            for _ in range(len(loader)):
-                batch = _next(batches)
-                self._note_failed(batch)
-                labels, videos = batch["label"], batch["video"]
-                counts = batch.get("counts", torch.ones(len(videos), dtype=torch.bool))
-                judged = counts.nonzero()[:, 0].tolist()  # others stand for clips that a video does not have
-                if judged:
-                    with torch.no_grad(), self.accelerator.autocast():
-                        logits = view(batch["images"][counts].to(self.accelerator.device)).double().cpu()
-                    for i, values in zip(judged, logits.tolist(), strict=True):
-                        rows.append((mine[seen + i], videos[i], int(labels[i]), values))
-                seen += len(videos)
-                bar.update()
-        if self.accelerator.num_processes > 1:
-            rows = require("accelerate.utils", "training").gather_object(rows)
-            self._share_failed()
-        if not rows:
-            return {"why": {self.recipe.best_metric: "none of its videos can be read"}}
-        rows.sort()
-        clips: dict[str, list[list[float]]] = defaultdict(list)
-        label_of = {}
-        for _, video, label, values in rows:
-            clips[video].append(values)
-            label_of[video] = label
-        average = self.student.contract.average
-        scores = [video_score(torch.tensor(values), average) for values in clips.values()]
-        if not all(map(math.isfinite, scores)):
-            raise diverged(
-                f"epoch {self.position.epoch} judges the validation split by values that are not finite", self._kept()
-            )
-        found = measure([label_of[video] for video in clips], scores)
-        del found["threshold"]  # it is always the same
-        loss = F.cross_entropy(torch.tensor([row[3] for row in rows]), torch.tensor([row[2] for row in rows]))
-        return {**found, "loss": float(loss)}
-
-    # ------------------------------------------------------------------ the model card
-
-    def _card(self) -> str:
-        assert self.folder is not None
-        recipe, position = self.recipe, self.position
-        rows = [row for row in self.folder.rows if row["kind"] == "epoch"]
-        settings = "\n".join(f"| {name} | {value} |" for name, value in recipe.as_dict().items())
-        last = "\n".join(
-            f"| {name.removeprefix('val_')} | {value:.4f} |"
-            for name, value in (rows[-1] if rows else {}).items()
-            if name.startswith("val_") and isinstance(value, int | float)
-        )
-        validation = (
-            f"Best {recipe.best_metric} {position.best:.4f} after epoch {position.best_epoch} (`{BEST}`).\n\n"
-            if position.best is not None
-            else f"No validation split that defines {recipe.best_metric}, so there is no `{BEST}`.\n\n"
-        ) + (
-            f"After the last epoch:\n\n| metric | videos of the validation split |\n|---|---|\n{last}\n" if last else ""
-        )
-        facts = self.folder.environment()
-        data = "\n".join(f"| {name} | {count} |" for name, count in facts["videos"].items())
-        return CARD.format(
-            detector=recipe.detector,
-            recipe=recipe.name,
-            datasets=", ".join(facts["datasets"]) or "an index without names of data sets",
-            methods=", ".join(facts["methods"]) or "unnamed",
-            data=data,
-            index=facts["index"],
-            validation=validation,
-            settings=settings,
-            command=self.command or "dfmodels.training.train(...)",
-            version=dfops.__version__,
-            failed=len(self.failed),
-            final=FINAL,
-            curves=CURVES,
-        )
-
-
-CARD = """---
-library_name: dfmodels
-tags:
-- deepfake-detection
----
-
-# {detector}, trained by the recipe {recipe}
-
-A detector of forged faces in videos: `dfmodels score VIDEO --weights {final}` gives the probability that it is fake.
-What it says of forgeries and cameras unlike those it was trained on is not known; `dfmodels evaluate` finds out.
-
-![losses and validation]({curves})
-
-## Data
-
-{datasets}; manipulations: {methods}. Index {index}; {failed} videos could not be read.
-Weights inherit the terms of the data that they were trained on; add the licence here before you share them.
-
-| split and class | videos |
-|---|---|
-{data}
-
-## Validation
-
-{validation}
-## Recipe
-
-| setting | value |
-|---|---|
-{settings}
-
-Made by dfops {version}:
-
-    {command}
-"""
-
-
-# ---------------------------------------------------------------------- parts
-
-
-def balanced(videos: Sequence[Video], recipe: Recipe) -> list[Video]:
-    """The videos, those of the rarer class again and again where the recipe says so."""
-    chosen = list(videos)
-    if recipe.balance == "oversample":
-        classes = [[video for video in videos if video.label == label] for label in (0, 1)]
-        rare, common = sorted(classes, key=len)
-        chosen += [rare[i % len(rare)] for i in range(len(common) - len(rare))]
-    return chosen
-
 
 def freeze_norms(module: nn.Module) -> None:
     """Put all batch norms into inference mode."""
     for part in module.modules():
         if isinstance(part, _BatchNorm):
             part.eval()
-
-
-def _loader(samples: Samples, batches: Any, num_workers: int) -> DataLoader[Any]:
-    # workers that begin as new programs inherit nothing of this one, neither locks nor threads; those of a fork server
-    # would not see it die, as that is their parent
-    return DataLoader(
-        samples,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        multiprocessing_context="spawn" if num_workers else None,
-        persistent_workers=num_workers > 0,  # what they know of films that are decoded on the fly is kept too
-        worker_init_fn=begin_worker if num_workers else None,
-        pin_memory=torch.cuda.is_available(),
-    )
-
-
-def _begun(loader: DataLoader[Any]) -> Iterator[Any]:
-    """The batches of a loader, whose workers it starts where they do not run yet."""
-    with starting_workers():
-        return iter(loader)
-
-
-def _next(batches: Iterator[Any]) -> Any:
-    """The next batch; an error of a worker as that worker raised it, without the lines of its program."""
-    try:
-        return next(batches)
-    except (ValueError, OSError, RuntimeError) as error:
-        first, _, rest = str(error).partition("\n")
-        if first.startswith("Caught ") and rest:
-            raise type(error)(rest.rstrip().rsplit("\n", 1)[-1].partition(": ")[2]) from error
-        raise
-
-
-def _seed(*numbers: int) -> int:
-    """One seed out of several numbers."""
-    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)

@@ -18,6 +18,7 @@ from dfmodels.data.prepare import TooManyFailedError
 from dfmodels.detector import Calibration
 from dfmodels.registry import load
 from dfmodels.training import engine
+from dfmodels.training.batches import balanced
 from dfmodels.training.divergence import DivergedError
 from dfmodels.training.engine import train
 from dfmodels.training.recipe import METRICS
@@ -167,9 +168,9 @@ def test_fewer_samples_than_a_step_takes(tmp_path):
 
 def test_balance():
     videos = [video for video in runs.videos(12, 0) if video.label or video.id in ("train0", "train2")]
-    ids = [video.id for video in engine.balanced(videos, runs.TinyRecipe(balance="oversample"))]
+    ids = [video.id for video in balanced(videos, runs.TinyRecipe(balance="oversample"))]
     assert {name: ids.count(name) for name in ids if int(name[5:]) % 2 == 0} == {"train0": 3, "train2": 3}
-    assert engine.balanced(videos, runs.TinyRecipe()) == videos
+    assert balanced(videos, runs.TinyRecipe()) == videos
 
 
 def test_folders_that_are_not_empty(tmp_path):
