@@ -62,6 +62,7 @@ def own_registry(monkeypatch):
     from dfmodels import registry
     from dfmodels.training import recipe
 
+    recipe.list_recipes()  # imports them, which registers them for once and all
     for module, table in ((registry, "_BUILDERS"), (registry, "_IMPLIED_OPTIONS"), (recipe, "_RECIPES")):
         monkeypatch.setattr(module, table, dict(getattr(module, table)))
 
