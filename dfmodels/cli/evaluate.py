@@ -27,6 +27,7 @@ from dfmodels.evaluation.detectors import (
     of_prepared,
     score_index,
     seen_methods,
+    warn_of_other_faces,
     weights_of,
 )
 from dfmodels.evaluation.folder import PAGE, check_folder, summary, write_folder
@@ -155,6 +156,7 @@ def _of_detector(options: argparse.Namespace) -> int:
         else:
             judged = of_detector(model, face_detector(options.faces or "auto"))
         methods = seen_methods(options.source)
+        warn_of_other_faces(options.source, judged.made_by["faces"])
     folder = writable_folder("--out", Path(options.out))
     rows = score_index(judged, [*validation, *videos], folder / ROWS, resume=options.resume)
     if options.calibrate:

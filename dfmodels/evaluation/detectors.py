@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 ROWS = "videos.jsonl"  # of a report folder: what the detector says of each video, before any calibration
 WEIGHTS = ("best.safetensors", "final.safetensors")  # of a run, the first that is there
 ENVIRONMENT = "environment.json"
-METHODS = "methods"  # in ENVIRONMENT: those of the training split
+METHODS, FACES = "methods", "faces"  # in ENVIRONMENT: those of the training split, and how faces were found
 GROUPINGS = ("dataset", "method", "compression", "split")  # columns of an index by which videos are grouped
 
 
@@ -206,13 +206,33 @@ def weights_of(source: str | Path) -> Path:
 
 def seen_methods(source: str | Path) -> frozenset[str] | None:
     """Methods that the training index of a run held, by what the run folder says; None where nobody knows."""
+    methods = _said_of(source).get(METHODS)
+    return frozenset(map(str, methods)) if isinstance(methods, list) else None
+
+
+def warn_of_other_faces(source: str | Path, faces: str) -> None:
+    """Warn where the faces that a run was trained with were found otherwise than those that it is to judge."""
+    trained = _said_of(source).get(FACES)
+    if isinstance(trained, str) and trained.partition(":")[0] != faces.partition(":")[0]:
+        LOG.warning(
+            "warning: %s was trained with faces %r and judges those of %r, whose crops may lie otherwise: --faces %s "
+            "is as it was trained",
+            source,
+            trained,
+            faces,
+            trained,
+        )
+
+
+def _said_of(source: str | Path) -> Mapping[str, Any]:
+    """What a run folder, or the one of a weights file, says of the training; nothing where it is none."""
     source = Path(source)
     folder = source if source.is_dir() else source.parent
     try:
-        methods = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))[METHODS]
-        return frozenset(map(str, methods))
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
+        said = json.loads((folder / ENVIRONMENT).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return said if isinstance(said, dict) else {}
 
 
 # ---------------------------------------------------------------------- rows

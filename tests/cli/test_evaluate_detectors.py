@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 
 import pytest
 
@@ -72,6 +73,16 @@ def test_a_run_is_judged_on_the_test_split(folder, tmp_path, evaluate):
     _, again, _ = evaluate("--scores", tmp_path / "report" / "scores.csv", out=tmp_path / "again")
     assert list(again["levels"]) == list(levels)
     assert again["levels"]["video"]["all"]["auc"] == levels["video"]["all"]["auc"]
+
+
+def test_faces_other_than_those_of_the_training(folder, tmp_path, evaluate):
+    run = tmp_path / "run"
+    shutil.copytree(folder / "run", run)
+    (run / "environment.json").write_text('{"methods": ["Deepfakes"], "faces": "none"}')
+    _, _, output = evaluate(run, "--data", folder / "index.csv", "--faces", "haar")
+    assert f"{run} was trained with faces 'none' and judges those of 'haar'" in output
+    _, _, output = evaluate(run, "--data", folder / "index.csv", "--faces", "none")
+    assert "was trained with" not in output
 
 
 def test_rows_that_are_taken(folder, evaluate):
