@@ -17,12 +17,13 @@ from typing import Any, TypeVar
 import torch
 
 from dfmodels.optional import require
-from dfmodels.options import check_count
+from dfmodels.options import check_choice, check_count
 
 __all__ = ["TRIES", "RayPool", "portable", "ray_pool"]
 
 PART = 20_000  # items that Ray Data has at a time: each costs it memory, and a millisecond before the first is answered
 TRIES = 2  # of an item at which the process ends that works on it
+DEVICES = "auto", "cpu", "cuda"  # which of several GPUs a worker has is the cluster's affair
 CONNECT = 10  # seconds in which a cluster must answer, once Ray is imported
 CONNECTING = 'import sys, ray; print(flush=True); ray.init(sys.argv[1], log_to_driver=False, logging_level="ERROR")'
 Item = TypeVar("Item")
@@ -47,6 +48,7 @@ def ray_pool(workers: int | None = None, device: str = "cpu") -> Iterator[RayPoo
     """
     if workers is not None:
         check_count("workers", workers)
+    check_choice("device", device, DEVICES)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     ray = require("ray", "work on a cluster")
     require("ray.data", "work on a cluster")
@@ -63,8 +65,8 @@ def ray_pool(workers: int | None = None, device: str = "cpu") -> Iterator[RayPoo
     try:
         resources = ray.cluster_resources()
         gpus = resources.get("GPU", 0.0) if device != "cpu" else 0.0
-        if device not in ("auto", "cpu") and not gpus:
-            raise ValueError(f"device must be auto or cpu on a Ray cluster without a GPU, got {device!r}")
+        if device == "cuda" and not gpus:
+            raise ValueError("device must be auto or cpu on a Ray cluster without a GPU, got 'cuda'")
         cores = int(resources.get("CPU", 0))
         if not cores:  # workers would wait for one without end
             raise ValueError(
@@ -146,7 +148,7 @@ class RayPool:
         # a row a block and a block a task, so that what ends a process costs one item
         answers = data.from_items(rows, override_num_blocks=len(rows)).map(
             Worker,
-            fn_constructor_args=(make, os.getcwd(), attempts, TRIES * workers),
+            fn_constructor_args=(make, self.gpus > 0, os.getcwd(), attempts, TRIES * workers),
             compute=data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=1),
             num_cpus=1,
             num_gpus=min(1.0, self.gpus / workers) or None,
@@ -187,7 +189,9 @@ class Attempts:
 class Worker:
     """An actor that answers to one item after the other."""
 
-    def __init__(self, make: Callable[[str], Callable[[Any], Any]], folder: str, attempts: Any, most: int) -> None:
+    def __init__(
+        self, make: Callable[[str], Callable[[Any], Any]], gpu: bool, folder: str, attempts: Any, most: int
+    ) -> None:
         self.ray = require("ray", "work on a cluster")
         self.attempts = attempts
         self.failure: Exception | None = None
@@ -195,7 +199,7 @@ class Worker:
             if self.ray.get(attempts.begin_worker.remote()) > most:
                 raise OSError(f"{most} processes ended before they could begin; is there memory for so many workers?")
             os.chdir(folder)
-            self.answer = make("cuda" if torch.cuda.is_available() else "cpu")
+            self.answer = make("cuda" if gpu and torch.cuda.is_available() else "cpu")
         except Exception as error:  # raised here, it would be tried again
             self.failure = portable(error)
 

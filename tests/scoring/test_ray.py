@@ -145,6 +145,13 @@ def test_answers_and_errors_of_workers_arrive(cluster):
     assert error == "the disk is full"
 
 
+@pytest.mark.parametrize("options", [{"workers": 0}, {"device": "cuda:1"}, {"device": "banana"}])
+def test_wrong_options(options):
+    (name,) = options
+    with pytest.raises(ValueError, match=f"{name} must be"), ray_pool(**options):
+        pass
+
+
 @pytest.mark.slow
 def test_workers_that_cannot_begin_end_it(cluster):
     assert cluster(pooled, [1], 2, no_model) == ([], "no model here")
