@@ -240,6 +240,24 @@ def test_an_address_without_a_cluster(tmp_path, weights, films, command, monkeyp
     assert "`ray start --head` begins one" in line
 
 
+@pytest.mark.parametrize(
+    ("workers", "gpus", "rate", "bottleneck"),
+    [
+        (1, 0, 1 / (0.1 + 0.2 + 1 + 2 + 3), "cores"),  # which alone does not write
+        (4, 0, 4 / (0.1 + 0.2 + 1 + 2 + 3), "cores"),
+        (100, 1, 1 / 3, "GPUs"),
+        (100, 0, 1 / (0.1 + 0.05), "driver"),
+    ],
+)
+def test_simulation_of_many_films(workers, gpus, rate, bottleneck):
+    from benchmarks.ray_queue import Stages, simulate
+
+    outcome = simulate(Stages(0.1, 0.2, 1, 2, 3, 0.05), workers, workers, gpus, films=4000, variation=0.1)
+    assert outcome.rate == pytest.approx(rate, rel=0.03)
+    assert outcome.bottleneck == bottleneck
+    assert outcome.busy[bottleneck] <= 1
+
+
 def started(arguments: list[str], address: str = "") -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
     return subprocess.Popen(
