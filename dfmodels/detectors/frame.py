@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from dfmodels.backbones import efficientnet, xception
 from dfmodels.backbones.efficientnet import PACKAGE_LAYOUT, EfficientNetB4, create_timm, fold_norms, import_timm
 from dfmodels.backbones.xception import Xception
-from dfmodels.detector import Detector, InputContract, evaluating
-from dfmodels.layers.clips import fold, mean_logits
+from dfmodels.detector import InputContract
+from dfmodels.layers.frames import FrameDetector
 from dfmodels.options import check_number, check_option, sides
 from dfmodels.registry import hint, register
 from dfmodels.weights import PARAMETERS, Layout, inside, renamed
@@ -50,62 +50,22 @@ class Pooled(nn.Module):
         return self.forward_head(self.forward_features(images))
 
 
-class Frame(Detector):
-    """Frames to logits: every frame is judged alone, and the fake probability of a clip is the mean of its frames'."""
+class Frame(FrameDetector):
+    """The frame classifier around a network: one of timm's, or `Pooled`."""
 
     def __init__(self, network: nn.Module, contract: InputContract):
-        super().__init__()
-        self.name = "frame"
-        self.contract = contract
+        num_features: Any = network.num_features
+        smallest: Any = getattr(network, "smallest", 1)
+        super().__init__("frame", contract, num_features, smallest)
         self.network: Any = network
 
-    def forward(self, clip: Tensor) -> Tensor:
-        """Logits of clips.
+    def forward_features(self, images: Tensor) -> Tensor:
+        features: Tensor = self.network.forward_features(images)
+        return features
 
-        Args:
-            clip: (B, T, 3, H, W), normalised as `contract` says, any T from 1 on.
-
-        Returns:
-            (B, 2), whose softmax is the mean of the frames' probabilities; those of the frame where T = 1 or all frames
-            are alike.
-
-        Raises:
-            ValueError, TypeError: another shape, or no floating-point tensor.
-        """
-        self.check_clip(clip)
-        if clip.shape[1] < 1:
-            raise ValueError(f"clip must have at least one frame, got shape {tuple(clip.shape)}")
-        smallest = getattr(self.network, "smallest", 1)
-        if min(clip.shape[3:]) < smallest:
-            raise ValueError(
-                f"clip must have at least {smallest} rows and columns with the encoder {self.config['encoder']!r}, got "
-                f"shape {tuple(clip.shape)}"
-            )
-        return mean_logits(self.network(fold(clip)).unflatten(0, clip.shape[:2]))
-
-    def attention_maps(self, clip: Tensor) -> dict[str, list[Tensor]]:
-        """Where the evidence for fake lies, in evaluation mode and without gradients.
-
-        CAM[h, w] = max(0, sum_c w[c] f[c, h, w]),  w[c] = sum_hw gradient of (fake logit - real logit) for f[c, h, w]
-
-        Args:
-            clip: (B, T, 3, H, W), normalised as `contract` says.
-
-        Returns:
-            "CAM": one map (B, T, h, w), at least 0; nothing of an encoder whose features are no maps (N, C, h, w).
-        """
-        self.check_clip(clip)
-        network = evaluating(self).network
-        with torch.no_grad():
-            features = network.forward_features(fold(self.matching(clip)))
-        if not isinstance(features, Tensor) or features.dim() != 4 or features.shape[1] != network.num_features:
-            return {}
-        with torch.inference_mode(False), torch.enable_grad():
-            features = features.clone().requires_grad_()
-            real, fake = network.forward_head(features).unbind(1)
-            (gradients,) = torch.autograd.grad((fake - real).sum(), features)
-        maps = (features.detach() * gradients.sum((2, 3), keepdim=True)).sum(1).relu()
-        return {"CAM": [maps.unflatten(0, clip.shape[:2])]}
+    def forward_head(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.network.forward_head(features)
+        return logits
 
     @torch.no_grad()
     def optimize_(self) -> None:

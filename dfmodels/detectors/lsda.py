@@ -7,15 +7,14 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from dfmodels._moved import moved
 from dfmodels.backbones.efficientnet import PACKAGE_LAYOUT, PADDINGS, EfficientNetB4
 from dfmodels.backbones.xception import Xception
-from dfmodels.detector import Detector, InputContract, evaluating
-from dfmodels.layers.clips import fold, mean_logits
+from dfmodels.detector import InputContract
 from dfmodels.layers.convolution import ConvNorm
+from dfmodels.layers.frames import FrameDetector
 from dfmodels.options import check_choice, check_count, check_number, check_option, listed, sides
 from dfmodels.registry import register
 from dfmodels.weights import PARAMETERS, Layout, inside, renamed
@@ -59,62 +58,21 @@ def encoder_layout(encoder: nn.Module) -> Layout:
     return {key: (key, ()) for key in encoder.state_dict()}
 
 
-class LSDA(Detector):
-    """Frames to logits: an encoder (B, 3, H, W) -> (B, C, h, w), the mean over its positions, two linear layers.
-
-    Every frame is judged alone. The fake probability of a clip is the mean of its frames'.
-    """
+class LSDA(FrameDetector):
+    """The detector that a training of LSDA gives: an encoder, the mean over its positions, two linear layers."""
 
     def __init__(self, encoder: nn.Module, width: int, contract: InputContract):
-        super().__init__()
-        self.name = "lsda"
-        self.contract = contract
-        self.width = width
+        super().__init__("lsda", contract, width)
         self.encoder = encoder
         self.head = head(width, width, 2)
 
-    def forward(self, clip: Tensor) -> Tensor:
-        """Logits of clips.
+    def forward_features(self, images: Tensor) -> Tensor:
+        maps: Tensor = self.encoder(images)
+        return maps
 
-        Args:
-            clip: (B, T, 3, H, W), normalised as `contract` says, any T from 1 on.
-
-        Returns:
-            (B, 2), whose softmax is the mean of the frames' probabilities; those of the frame where T = 1 or all frames
-            are alike.
-
-        Raises:
-            ValueError, TypeError: another shape, or no floating-point tensor.
-        """
-        self.check_clip(clip)
-        frames = clip.shape[1]
-        if frames < 1:
-            raise ValueError(f"clip must have at least one frame, got shape {tuple(clip.shape)}")
-        logits = self.head(self.encoder(fold(clip))).unflatten(0, clip.shape[:2])
-        return mean_logits(logits)
-
-    def attention_maps(self, clip: Tensor) -> dict[str, list[Tensor]]:
-        """Where the evidence for fake lies, in evaluation mode and without gradients.
-
-        CAM[h, w] = max(0, sum_c w[c] f[c, h, w]),  w = gradient of (fake logit - real logit) for the mean map
-
-        Args:
-            clip: (B, T, 3, H, W), normalised as `contract` says.
-
-        Returns:
-            "CAM": one map (B, T, h, w), at least 0.
-        """
-        self.check_clip(clip)
-        detector = evaluating(self)
-        with torch.no_grad():
-            features = detector.encoder(fold(self.matching(clip)))
-            mean = features.mean((2, 3), keepdim=True)
-        with torch.inference_mode(False), torch.enable_grad():
-            mean = mean.clone().requires_grad_()
-            real, fake = detector.head(mean).unbind(1)
-            (channels,) = torch.autograd.grad((fake - real).sum(), mean)
-        maps = (features * channels).sum(1).relu()
-        return {"CAM": [maps.unflatten(0, clip.shape[:2])]}
+    def forward_head(self, features: Tensor) -> Tensor:
+        logits: Tensor = self.head(features)
+        return logits
 
     def published_layout(self) -> Layout:
         student = inside("student_encoder.", "encoder.", encoder_layout(self.encoder))

@@ -139,14 +139,18 @@ def test_any_network_of_timm(encoder):
 class Apart(nn.Module):
     """A norm that stands behind a convolution and is called before it."""
 
-    num_features = 3
-
     def __init__(self):
         super().__init__()
         self.conv, self.norm = nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3)
 
+    def forward_features(self, x):
+        return self.conv(self.norm(x).square())
+
+    def forward_head(self, x):
+        return x.mean((2, 3))[:, :2]
+
     def forward(self, x):
-        return self.conv(self.norm(x).square()).mean((2, 3))[:, :2]
+        return self.forward_head(self.forward_features(x))
 
 
 def test_a_norm_that_does_not_follow_its_neighbour_is_left():

@@ -237,7 +237,7 @@ class LSDADistillation(Objective, Published):
         elif not isinstance(real_encoder, nn.Module):
             refuse("real_encoder", "'iresnet100', 'efficientnet_b4' or a module", real_encoder)
         self.real_encoder = real_encoder
-        width = self.student.width
+        width = self.student.num_features
         # nothing but the distillation would train it
         self.fusion = fusion(width).requires_grad_(not self.options.detach_teacher)
         self.domain_head = head(width, max(1, width // 2), self.num_domains + 1)
