@@ -301,11 +301,11 @@ class Detector(Published, Optimizable):
 
         Args:
             folder: to write to; made where it is missing, and what an earlier call wrote is replaced.
-            notes: as of `dfmodels.save`. The card has sections for `recipe`, `metrics`, `data` and `licence`. Without
-                any, those of the file that the weights come from are kept.
+            notes: as of `dfmodels.save`. The card has sections for `recipe`, `metrics`, `data` and `licence`. Those of
+                the file that the weights come from, as a run writes them, are kept where they are not given.
 
         Raises:
-            ValueError: an untrained detector or an optimized copy.
+            ValueError: an untrained detector or an optimized copy, or an empty name.
             NotADirectoryError: `folder` is a file.
             ImportError: huggingface_hub is not installed.
         """
@@ -341,7 +341,7 @@ class Detector(Published, Optimizable):
             FileNotFoundError: no such folder, or one without a detector.
             NotADirectoryError: `source` is a file.
             TypeError: it holds a detector of another class.
-            ValueError: weights that do not fit.
+            ValueError: weights that do not fit, or an empty name.
             ImportError: the name of a repository, and huggingface_hub is not installed.
         """
         detector = import_module("dfmodels.hub").from_pretrained(source, **options)

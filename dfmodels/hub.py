@@ -23,6 +23,8 @@ _REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*")
 def save_pretrained(detector: Detector, folder: str | Path, **notes: Any) -> None:
     """`Detector.save_pretrained`."""
     weights.check_savable(detector)
+    if str(folder) == "":
+        raise ValueError("folder must be a folder or new, got an empty name, which would be the folder at hand")
     folder = Path(folder)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(f"folder must be a folder or new, but {folder} is a file")
@@ -40,6 +42,8 @@ def push_to_hub(detector: Detector, repository: str, options: dict[str, Any], no
 
 def from_pretrained(source: str | Path, **options: Any) -> Detector:
     """`Detector.from_pretrained`."""
+    if str(source) == "":
+        raise ValueError("source must be a folder or the name of a repository, got an empty one")
     local = Path(source)
     if local.is_dir():
         if not (local / FILE).is_file():
@@ -68,6 +72,7 @@ def card(detector: Detector, notes: dict[str, Any]) -> str:
     lines = ["---", *(f"{key}: {json.dumps(value)}" for key, value in head.items())]
     if licence is not None:
         lines += ["license: other", f"license_name: {json.dumps(str(licence))}"]
+    sees = "single frames" if contract.num_frames == 1 else f"clips of {contract.num_frames} frames"
     options = {key: value for key, value in detector.config.items() if value is not None}
     lines += [
         "---",
@@ -79,7 +84,7 @@ def card(detector: Detector, notes: dict[str, Any]) -> str:
         'detector = dfmodels.Detector.from_pretrained("THIS_FOLDER_OR_REPOSITORY")',
         "```",
         "",
-        f"Sees clips of {contract.num_frames} frames, face crops of {contract.size[0]} x {contract.size[1]} pixels "
+        f"Sees {sees}, face crops of {contract.size[0]} x {contract.size[1]} pixels "
         f"({contract.crop}, margin {contract.margin}); gives logits of class 0, real, and class 1, fake.",
         "",
         f"Options: `{json.dumps(options)}`",
@@ -112,7 +117,7 @@ def _mixin() -> Any:
     class OnHub(hub.ModelHubMixin):  # type: ignore[name-defined]
         def __init__(self, detector: Detector, notes: dict[str, Any]):
             self.detector = detector
-            self.notes = notes or weights.notes_of(detector.origin)
+            self.notes = {**weights.notes_of(detector.origin), **notes}
 
         def _save_pretrained(self, save_directory: Path) -> None:
             weights.save(self.detector, save_directory / FILE, **self.notes)

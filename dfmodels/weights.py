@@ -27,6 +27,7 @@ PARAMETERS = {name: name for name in ("weight", "bias")}
 NORM = {name: name for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked")}
 
 _META = "dfmodels"
+IN_FOLDERS = ("best.safetensors", "final.safetensors", "model.safetensors")  # the first that is there
 _COUNTER = "num_batches_tracked"  # missing in files written before torch 0.4.1
 _MOST_LISTED = 8
 
@@ -74,7 +75,7 @@ def save(model: nn.Module, path: str | Path, **notes: Any) -> None:
         path: file to write, .safetensors; an existing one is replaced only once the new one is complete, and its
             calibration removed.
         notes: further facts to keep (JSON values): training data, licence, scores. Every verdict shows them, the one
-            called `note` first.
+            called `note` first; those that hold names and values only a model card does.
 
     Raises:
         ValueError: the model has no trained weights: a file of random ones would be taken for a detector; it is an
@@ -160,12 +161,31 @@ def read(path: str | Path) -> tuple[dict[str, Tensor], Meta | None]:
     return _state_dict(unpickle(path), path), None
 
 
+def find(source: str | Path) -> Path:
+    """The file of weights in a folder: of a run, `best` before `final`, or of `save_pretrained`; a file is itself.
+
+    Raises:
+        FileNotFoundError: there is none in the folder.
+    """
+    source = Path(source)
+    if not source.is_dir():
+        return source
+    for name in IN_FOLDERS:
+        if (source / name).is_file():
+            return source / name
+    raise FileNotFoundError(
+        f"{source} is no folder with weights: none of {', '.join(IN_FOLDERS)} is in it; `dfmodels train` and "
+        "save_pretrained write them, or give a file of weights"
+    )
+
+
 def origin(path: str | Path, meta: Meta | None) -> Origin:
     """What a verdict says of the weights in the file `path`, of which `read` gave `meta`."""
     notes = {} if meta is None else dict(meta.notes)
     note = notes.pop("note", None)
     texts = [] if note is None else [str(note)]
-    text = "; ".join([*texts, *(f"{key}: {value}" for key, value in notes.items())])
+    shown = (f"{key}: {value}" for key, value in notes.items() if not isinstance(value, dict))
+    text = "; ".join([*texts, *shown])
     digest = sha256(path)
     return Origin(str(path), digest, text, _calibration(path, digest))
 

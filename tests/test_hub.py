@@ -1,5 +1,6 @@
 """Detectors in folders and, without the network, on the Hugging Face Hub."""
 
+import csv
 import json
 import shutil
 import socket
@@ -12,7 +13,9 @@ import torch
 
 import dfmodels
 from dfmodels.detectors.stil import STIL
+from dfmodels.training.engine import train
 from tests.models.test_detectors import clips, small
+from tests.training import runs
 
 hub = pytest.importorskip("huggingface_hub")
 
@@ -83,6 +86,39 @@ def test_notes_stay_with_weights_that_are_written_again(detector, tmp_path):
     assert dfmodels.Detector.from_pretrained(tmp_path / "one").origin.note == loaded.origin.note
 
 
+def test_notes_that_are_given_go_over_those_of_the_file(detector, tmp_path):
+    dfmodels.save(detector, tmp_path / "run.safetensors", **NOTES)
+    dfmodels.load(tmp_path / "run.safetensors").save_pretrained(tmp_path / "new", licence="MIT")
+    text = (tmp_path / "new" / "README.md").read_text()
+    assert "## Licence\n\nMIT" in text
+    assert "- auc: 0.91" in text
+
+
+@pytest.mark.usefixtures("tiny", "one_thread")
+@pytest.mark.parametrize("val", [8, 0])
+def test_the_card_of_a_run_knows_recipe_metrics_and_data(tmp_path, val):
+    recipe = runs.TinyRecipe().with_settings({"epochs": 2, "learning_rate": 0.05})
+    train(recipe, runs.videos(val=val), tmp_path / "run", crops=None, device="cpu")
+    with (tmp_path / "run" / "metrics.csv").open(newline="") as file:
+        epochs = [row for row in csv.DictReader(file) if row["kind"] == "epoch"]
+    for name in ["best.safetensors", "final.safetensors"] if val else ["final.safetensors"]:
+        detector = dfmodels.load(tmp_path / "run" / name)
+        assert "learning_rate" not in detector.origin.note  # what every verdict shows stays a sentence
+        detector.save_pretrained(tmp_path / name)
+        text = (tmp_path / name / "README.md").read_text()
+        assert "- recipe: tiny\n" in text
+        assert "- learning_rate: 0.05\n" in text
+        assert '- datasets: ["Noise"]' in text
+        assert '"train real": 12' in text
+        assert "single frames" in text
+        if val:
+            (judged,) = (row for row in epochs if f"validation split after epoch {row['epoch']}\n" in text)
+            assert f"- auc: {float(judged['val_auc'])}\n" in text
+            assert name.startswith("best") or judged is epochs[-1]
+        else:
+            assert "## Metrics\n\n- of: no validation split" in text
+
+
 def test_a_card_of_other_weights_is_replaced(detector, tmp_path):
     detector.save_pretrained(tmp_path, data="first")
     detector.save_pretrained(tmp_path, data="second")
@@ -106,6 +142,10 @@ def test_what_is_no_folder(detector, tmp_path):
         detector.save_pretrained(file)
     with pytest.raises(NotADirectoryError, match=r"load it with dfmodels\.load"):
         dfmodels.Detector.from_pretrained(file)
+    with pytest.raises(ValueError, match=r"folder must be .*, got an empty name"):
+        detector.save_pretrained("")
+    with pytest.raises(ValueError, match=r"source must be .*, got an empty one"):
+        dfmodels.Detector.from_pretrained("")
     with pytest.raises(FileNotFoundError, match=r"holds no model\.safetensors"):
         dfmodels.Detector.from_pretrained(tmp_path)
     for missing in (tmp_path / "missing", str(tmp_path / "missing"), "missing", "a/b/c", "./a/b", Path("owner/name")):

@@ -28,7 +28,6 @@ from dfmodels.evaluation.detectors import (
     score_index,
     seen_methods,
     warn_of_other_faces,
-    weights_of,
 )
 from dfmodels.evaluation.folder import PAGE, check_folder, summary, write_folder
 from dfmodels.evaluation.judge import judge
@@ -40,7 +39,7 @@ from dfmodels.inference import optimize
 from dfmodels.options import check_count
 from dfmodels.registry import list_models
 from dfmodels.video import face_detector
-from dfmodels.weights import save_calibration
+from dfmodels.weights import find, save_calibration
 
 LOG = logging.getLogger(__name__)
 EXAMPLE = "dfmodels evaluate runs/stil --data celebdf.csv --out report/"
@@ -50,7 +49,9 @@ OF_VIDEOS = ("source", "model", "data", "cache", "set", "split", "where", "limit
 
 
 def add(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", nargs="?", metavar="RUN|WEIGHTS", help="run folder, or file of detector weights")
+    parser.add_argument(
+        "source", nargs="?", metavar="RUN|WEIGHTS", help="run folder or saved detector, or its file of weights"
+    )
     parser.add_argument(
         "--scores",
         metavar="FILE",
@@ -146,7 +147,7 @@ def _of_detector(options: argparse.Namespace) -> int:
     if of_python:
         judged = of_file(options.model)
     else:
-        weights = weights_of(options.source)
+        weights = find(options.source)
         model = load_model(options.model, weights, settings)
         calibration = model.origin.calibration
         model = optimize(model.to(choose_device(options.device)))

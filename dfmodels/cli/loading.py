@@ -16,6 +16,7 @@ from dfmodels.data.index import Video, limit, where
 from dfmodels.detector import Detector
 from dfmodels.registry import build, check_options, list_models, load
 from dfmodels.training.recipe import Recipe, find_recipe
+from dfmodels.weights import find
 
 
 def add_model_arguments(parser: argparse.ArgumentParser) -> None:
@@ -155,7 +156,8 @@ def format_value(value: Any) -> str:
 
 
 def load_model(name: str | None, weights: str | Path, settings: dict[str, Any]) -> Detector:
-    """The detector in evaluation mode."""
+    """The detector of a file of weights, or of the one in a folder, in evaluation mode."""
+    weights = find(weights)
     if name is None:
         return load(weights)
     try:

@@ -50,7 +50,9 @@ def add_judging(parser: argparse.ArgumentParser) -> None:
     """Arguments of every command that judges videos: by what, whom, and how much of a video."""
     add_model_arguments(parser)
     parser.add_argument(
-        "--weights", metavar="FILE", help="trained detector weights, .safetensors or a pickle of tensors"
+        "--weights",
+        metavar="FILE",
+        help="trained detector weights, .safetensors or a pickle of tensors, or a folder of them",
     )
     parser.add_argument(
         "--faces",

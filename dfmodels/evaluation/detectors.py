@@ -29,7 +29,6 @@ from dfops import __version__
 
 LOG = logging.getLogger(__name__)
 ROWS = "videos.jsonl"  # of a report folder: what the detector says of each video, before any calibration
-WEIGHTS = ("best.safetensors", "final.safetensors")  # of a run, the first that is there
 ENVIRONMENT = "environment.json"
 METHODS, FACES = "methods", "faces"  # in ENVIRONMENT: those of the training split, and how faces were found
 GROUPINGS = ("dataset", "method", "compression", "split")  # columns of an index by which videos are grouped
@@ -184,24 +183,6 @@ def _predict(path: Path) -> Callable[[str], Any]:
 
 
 # ---------------------------------------------------------------------- runs
-
-
-def weights_of(source: str | Path) -> Path:
-    """The weights in a run folder, `best` before `final`; a file is taken as it is.
-
-    Raises:
-        FileNotFoundError: there is neither.
-    """
-    source = Path(source)
-    if not source.is_dir():
-        return source
-    for name in WEIGHTS:
-        if (source / name).is_file():
-            return source / name
-    raise FileNotFoundError(
-        f"{source} is no run folder with weights: neither {' nor '.join(WEIGHTS)} is in it; `dfmodels train` writes "
-        "them, or give a file of weights"
-    )
 
 
 def seen_methods(source: str | Path) -> frozenset[str] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import sys
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -86,6 +86,36 @@ def environment(
     }
 
 
+def notes(recipe: Recipe, facts: Mapping[str, Any], what: str, epoch: Mapping[str, Any]) -> dict[str, Any]:
+    """What the file of weights says of their training, under the names that a model card knows.
+
+    Args:
+        recipe: that trained.
+        facts: as of `environment`.
+        what: which weights of the run they are.
+        epoch: the row of metrics.csv that judges them; empty without a validation split.
+    """
+    judged = _validation(epoch)
+    data = ", ".join(facts["datasets"]) or "an index"
+    return {
+        "note": f"trained on {data} by the recipe {recipe.name}, {what}",
+        "recipe": recipe.as_dict(),
+        "metrics": {"of": f"the validation split after epoch {epoch['epoch']}", **judged}
+        if judged
+        else {"of": "no validation split"},
+        "data": {name: facts[name] for name in ("datasets", "methods", "videos", "index")},
+    }
+
+
+def _validation(epoch: Mapping[str, Any]) -> dict[str, float]:
+    """The metrics in a row of an epoch, by their names."""
+    return {
+        name.removeprefix("val_"): value
+        for name, value in epoch.items()
+        if name.startswith("val_") and isinstance(value, int | float)
+    }
+
+
 def model_card(recipe: Recipe, folder: RunFolder, best: str, failed: int, command: str) -> str:
     """The README.md of a run that is finished.
 
@@ -96,13 +126,8 @@ def model_card(recipe: Recipe, folder: RunFolder, best: str, failed: int, comman
         failed: videos that could not be read.
         command: what was typed.
     """
-    rows = [row for row in folder.rows if row["kind"] == "epoch"]
     settings = "\n".join(f"| {name} | {value} |" for name, value in recipe.as_dict().items())
-    last = "\n".join(
-        f"| {name.removeprefix('val_')} | {value:.4f} |"
-        for name, value in (rows[-1] if rows else {}).items()
-        if name.startswith("val_") and isinstance(value, int | float)
-    )
+    last = "\n".join(f"| {name} | {value:.4f} |" for name, value in _validation(folder.last_epoch()).items())
     validation = (
         f"{best}\n\n"
         if best

@@ -22,7 +22,7 @@ from dfmodels.data.prepare import TooManyFailedError
 from dfmodels.detector import Detector, Origin, evaluating
 from dfmodels.optional import require
 from dfmodels.progress import progress_bar
-from dfmodels.training.about import environment, model_card
+from dfmodels.training.about import environment, model_card, notes
 from dfmodels.training.batches import Batches, balanced, make_loader, next_batch, seed_of, started
 from dfmodels.training.divergence import diverged, not_finite
 from dfmodels.training.recipe import METRICS as JUDGED_BY
@@ -215,7 +215,8 @@ class _Training:
             while self.position.epoch < self.recipe.epochs:
                 self._epoch(loader, bar)
         if self.folder is not None:
-            self.folder.written(FINAL, lambda: self._write_weights(FINAL, f"the last of {self.recipe.epochs} epochs"))
+            what, last = f"the last of {self.recipe.epochs} epochs", self.folder.last_epoch()
+            self.folder.written(FINAL, lambda: self._write_weights(FINAL, what, last))
             self.folder.draw_curves()
             self.folder.write_card(model_card(self.recipe, self.folder, self._best(), len(self.failed), self.command))
 
@@ -426,12 +427,11 @@ class _Training:
             self.folder.drop_state()
             raise
 
-    def _write_weights(self, name: str, what: str) -> None:
+    def _write_weights(self, name: str, what: str, epoch: Mapping[str, Any]) -> None:
         view = evaluating(self._judged())
         view.trained = True
         assert self.folder is not None
-        data = ", ".join(self.folder.environment()["datasets"]) or "an index"
-        weights.save(view, self.out / name, note=f"trained on {data} by the recipe {self.recipe.name}, {what}")
+        weights.save(view, self.out / name, **notes(self.recipe, self.folder.environment(), what, epoch))
 
     def _judged(self) -> Detector:
         if self.average is None:
@@ -473,7 +473,7 @@ class _Training:
         LOG.info("epoch %d of %d: %s", position.epoch, self.recipe.epochs, ", ".join(shown) or "no video was judged")
         if better:
             folder.written(
-                BEST, lambda: self._write_weights(BEST, f"epoch {position.epoch}, validation {name} {value:.4f}")
+                BEST, lambda: self._write_weights(BEST, f"epoch {position.epoch}, validation {name} {value:.4f}", row)
             )
 
 

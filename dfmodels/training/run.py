@@ -212,6 +212,10 @@ class RunFolder:
                 self._writer.add_scalar(f"{row['kind']}/{name}", value, row["step"])
         self._writer.flush()
 
+    def last_epoch(self) -> Mapping[str, Any]:
+        """The last row of an epoch; empty before the first, and without a validation split."""
+        return next((row for row in reversed(self.rows) if row["kind"] == "epoch"), {})
+
     def _write_rows(self) -> None:
         with atomic_write(self.path / METRICS) as partial, partial.open("w", encoding="utf-8", newline="") as file:
             writer = csv.DictWriter(file, list(self.rows[0]) if self.rows else list(COLUMNS))

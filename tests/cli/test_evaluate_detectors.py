@@ -75,6 +75,26 @@ def test_a_run_is_judged_on_the_test_split(folder, tmp_path, evaluate):
     assert again["levels"]["video"]["all"]["auc"] == levels["video"]["all"]["auc"]
 
 
+def test_a_saved_detector_is_judged_by_its_folder(folder, tmp_path, evaluate):
+    pytest.importorskip("huggingface_hub")
+    load(folder / "run" / "final.safetensors").save_pretrained(tmp_path / "saved")
+    status, metrics, _ = evaluate(tmp_path / "saved", "--data", folder / "index.csv", "--faces", "none")
+    assert status == 0
+    assert metrics["about"]["weights"]["file"] == str(tmp_path / "saved" / "model.safetensors")
+    (tmp_path / "saved" / "model.safetensors").unlink()
+    status, _, output = evaluate(tmp_path / "saved", "--data", folder / "index.csv", "--faces", "none")
+    assert status == 2
+    assert "none of best.safetensors, final.safetensors, model.safetensors is in it" in output
+
+
+@pytest.mark.parametrize("what", ["run", "run/final.safetensors"])
+def test_score_takes_the_folder_too(folder, what, capsys):
+    arguments = ["--weights", str(folder / what), "--faces", "none", "--format", "json"]
+    assert main(["score", str(folder / "test0.mp4"), *arguments]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["weights"]["file"] == str(folder / "run" / "final.safetensors")
+
+
 def test_faces_other_than_those_of_the_training(folder, tmp_path, evaluate):
     run = tmp_path / "run"
     shutil.copytree(folder / "run", run)
@@ -150,7 +170,7 @@ def test_a_file_of_python(folder, tmp_path, evaluate):
         (["{f}/run"], "give a run folder or a weights file with --data"),
         (["{f}/run", "--data", "{f}/none.csv"], "none.csv"),
         (["{f}/nowhere", "--data", "{f}/index.csv"], "nowhere does not exist"),
-        (["{f}", "--data", "{f}/index.csv"], "no run folder with weights"),
+        (["{f}", "--data", "{f}/index.csv"], "is no folder with weights"),
         (["{f}/run", "--data", "{f}/index.csv", "--split", "train"], "holds no video of the split train"),
         (["{f}/run", "--data", "{f}/index.csv", "--threshold", "nan"], "threshold"),
         (["{f}/run", "--data", "{f}/index.csv", "--where", "metod=x"], "metod"),

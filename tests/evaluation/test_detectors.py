@@ -24,10 +24,10 @@ from dfmodels.evaluation.detectors import (
     of_prepared,
     score_index,
     seen_methods,
-    weights_of,
 )
 from dfmodels.scoring import score_video
 from dfmodels.video import face_detector
+from dfmodels.weights import IN_FOLDERS, find
 from tests.data import films as drawn
 from tests.models.frame_level import FrameLevel
 from tests.models.test_detectors import small
@@ -233,13 +233,11 @@ def test_rows_of_another_detector_are_not_mixed_in(videos, tmp_path):
 
 
 def test_what_a_run_folder_says(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"neither best\.safetensors nor final\.safetensors"):
-        weights_of(tmp_path)
-    final = written(tmp_path / "final.safetensors", "")
-    assert weights_of(tmp_path) == final
-    best = written(tmp_path / "best.safetensors", "")
-    assert weights_of(tmp_path) == best
-    assert weights_of(final) == final
+    with pytest.raises(FileNotFoundError, match=r"none of best\.safetensors, final\.safetensors, model\.safetensors"):
+        find(tmp_path)
+    for name in reversed(IN_FOLDERS):
+        best = written(tmp_path / name, "")
+        assert find(tmp_path) == find(best) == best
     assert seen_methods(tmp_path) is None
     written(tmp_path / "environment.json", '{"methods": ["Deepfakes"]}')
     assert seen_methods(tmp_path) == seen_methods(best) == {"Deepfakes"}
