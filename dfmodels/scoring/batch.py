@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Container, Generator, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from copy import deepcopy
 from dataclasses import replace
 from functools import partial
@@ -135,12 +135,14 @@ def _drawn(videos: Sequence[_Video], scores: Generator[tuple[int, VideoScore], N
 def _one_by_one(
     model: nn.Module, videos: Sequence[_Video], total: int, options: dict[str, Any]
 ) -> Generator[tuple[int, VideoScore], None, None]:
-    for place, video in enumerate(videos):
-        what = f"[{video.number}/{total}] {printable(video.path.name)}"
-        with progress_bar(desc=what, unit="frame", leave=False) as bar:
-            score = score_video(model, video.path, progress=_shown_on(bar), **options)
-        yield place, score
-        del score
+    with _bar_of_all(videos, total, shown=total > 1) as whole:  # the bar of one alone says all
+        for place, video in enumerate(videos):
+            what = f"[{video.number}/{total}] {printable(video.path.name)}"
+            with progress_bar(desc=what, unit="frame", leave=False) as bar:
+                score = score_video(model, video.path, progress=_shown_on(bar), **options)
+            with _stepped(whole):
+                yield place, score
+            del score
 
 
 def _by_workers(
@@ -155,16 +157,29 @@ def _by_workers(
     with (
         ray_pool(workers, device) as pool,
         closing(pool.answers(scorer, [video.path for video in videos])) as answers,
-        progress_bar(total=total, initial=total - len(videos), unit="video") as bar,
+        _bar_of_all(videos, total) as whole,
     ):
         for place, score in answers:
             if score is None:
                 path = videos[place].path
                 reason = f"{path}: the process that read it ended {TRIES} times"
                 score = replace(unjudged(model, path, options["faces"].name), error=reason)
-            bar.update()
-            yield place, score
+            with _stepped(whole):
+                yield place, score
             del score
+
+
+def _bar_of_all(videos: Sequence[_Video], total: int, shown: bool = True) -> Any:
+    return progress_bar(total=total, initial=total - len(videos), desc="videos", unit="video", shown=shown)
+
+
+@contextmanager
+def _stepped(bar: Any) -> Iterator[None]:
+    """A step of a bar that is off the terminal in the block, which may print there."""
+    bar.update()
+    bar.clear()
+    yield
+    bar.refresh()
 
 
 def _scorer(model: Detector, options: dict[str, Any], device: str) -> Callable[[Path], VideoScore]:

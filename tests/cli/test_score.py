@@ -24,6 +24,7 @@ from dfmodels.cli import main
 from dfmodels.cli import score as cli_score
 from dfmodels.scoring.video import score_video
 from dfmodels.video import clip_frames
+from tests.cli.test_command import Terminal
 from tests.cli.test_convert import STIL, write_backbone, write_bench
 from tests.models.frame_level import FrameLevel
 from tests.models.test_detectors import small
@@ -184,8 +185,9 @@ def catch_bars(monkeypatch):
 
     class Bar(progress.tqdm):
         def __init__(self, **options):
-            super().__init__(**{**options, "file": io.StringIO(), "disable": False})
-            bars.append(self)
+            super().__init__(**{**options, "file": io.StringIO(), "disable": options["disable"] is True})
+            if not self.disable:
+                bars.append(self)
 
     monkeypatch.setattr(progress, "tqdm", Bar)
     return bars
@@ -203,6 +205,30 @@ def test_the_progress_bar_ends_full(weights, tmp_path, monkeypatch, sampling, cl
     # three frames spread over eight clips are no motion that could be judged
     assert main(["score", str(video), "--weights", weights, "--faces", "none", *clips]) in (0, 1)
     assert [(bar.n, bar.total) for bar in bars] == [(bars[0].total, bars[0].n)]
+
+
+def test_many_videos_have_a_bar_of_all(weights, tmp_path, monkeypatch, capsys):
+    bars = catch_bars(monkeypatch)
+    videos = [write_video(tmp_path / f"{i}.mp4", 4, noise) for i in range(3)]
+    given = ["--weights", weights, "--faces", "none", "--out", str(tmp_path / "rows.csv")]
+    assert main(["score", str(videos[0]), *given]) == 0
+    bars.clear()
+    assert main(["score", *map(str, videos), *given, "--resume"]) == 0
+    whole, *each = bars
+    assert (whole.n, whole.total, whole.initial, whole.unit) == (3, 3, 1, "video")
+    assert [bar.desc for bar in each] == ["[2/3] 1.mp4", "[3/3] 2.mp4"]
+
+
+def test_rows_on_a_terminal_stand_on_lines_of_their_own(weights, tmp_path, monkeypatch):
+    shown = Terminal()
+    monkeypatch.setattr(sys, "stderr", shown)
+    monkeypatch.setattr(sys, "stdout", shown)
+    videos = [write_video(tmp_path / f"{i}.mp4", 4, noise) for i in range(2)]
+    assert main(["score", *map(str, videos), "--weights", weights, "--faces", "none", "--format", "csv"]) == 0
+    rows = [line.rpartition("\r")[2] for line in shown.getvalue().splitlines() if line.count(",") > 3]
+    assert "2/2" in shown.getvalue()
+    assert all(row.startswith(("path,", str(tmp_path))) for row in rows)
+    assert len(rows) == 3
 
 
 @pytest.fixture
