@@ -1,18 +1,17 @@
 """Published deepfake detectors on the operators of dfops."""
 
-import importlib
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from dfmodels import detectors  # registers the builders
-from dfmodels.detector import Detector, InputContract
-from dfmodels.export import export_onnx
-from dfmodels.inference import optimize
-from dfmodels.registry import build, list_models, load, register
-from dfmodels.weights import save
-from dfops import __version__
-
 if TYPE_CHECKING:
+    from dfmodels import detectors
+    from dfmodels.detector import Detector, InputContract
+    from dfmodels.export import export_onnx
+    from dfmodels.inference import optimize
+    from dfmodels.registry import build, list_models, load, register
     from dfmodels.scoring import score_video
+    from dfmodels.weights import save
+    from dfops import __version__
 
 __all__ = [
     "Detector",
@@ -28,11 +27,27 @@ __all__ = [
     "save",
     "score_video",
 ]
+# imported where used: torch takes seconds, in which the command would not hear Ctrl-C
+_FROM = {
+    "Detector": "dfmodels.detector",
+    "InputContract": "dfmodels.detector",
+    "__version__": "dfops",
+    "build": "dfmodels.registry",
+    "export_onnx": "dfmodels.export",
+    "list_models": "dfmodels.registry",
+    "load": "dfmodels.registry",
+    "optimize": "dfmodels.inference",
+    "register": "dfmodels.registry",
+    "save": "dfmodels.weights",
+    "score_video": "dfmodels.scoring",
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name == "score_video":  # what reads videos is optional, and takes its time to import
-        return importlib.import_module("dfmodels.scoring").score_video
+    if name == "detectors":
+        return import_module("dfmodels.detectors")
+    if name in _FROM:
+        return getattr(import_module(_FROM[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

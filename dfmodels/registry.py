@@ -9,6 +9,7 @@ import inspect
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any, TypeVar
@@ -215,3 +216,6 @@ def _asks_for(name: str, config: Mapping[str, Any]) -> int:
             return sum(value.numel() for value in builder(name)(**config).state_dict().values())
     except (RuntimeError, NotImplementedError):
         return 0
+
+
+import_module("dfmodels.detectors")  # which registers ours, before any other package could take their names

@@ -4,10 +4,13 @@ import argparse
 import logging
 import os
 import shlex
+import signal
 import sys
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from types import FrameType
 
 import dfmodels
 import dfops
@@ -65,9 +68,13 @@ def _add_verbosity(parser: argparse.ArgumentParser) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; exit status 0 done, 1 some videos failed, 2 nothing could be done, 130 interrupted."""
+    """Run one command.
+
+    Returns:
+        Exit status: 0 done, 1 some videos failed, 2 nothing could be done, 130 interrupted, 143 ended by SIGTERM.
+    """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    with _messages():
+    with _messages(), _terminable() as terminated:
         options = make_parser().parse_args(arguments)
         options.typed = shlex.join(["dfmodels", *arguments])
         LOG.setLevel(options.level)
@@ -77,12 +84,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.flush()
             return status
         except KeyboardInterrupt:
+            if terminated:
+                return _ended(terminated)
             LOG.error("dfmodels: interrupted")
-            return 130
+            return 128 + signal.SIGINT
         except BrokenPipeError:
             _drop_output()  # the reader (head, less) has seen enough
             return 0
         except (ValueError, TypeError, OSError, ImportError, RuntimeError) as error:
+            if terminated:  # and a worker too, whose end was the error
+                return _ended(terminated)
             LOG.error("dfmodels %s: %s", options.command, error, exc_info=options.level <= logging.DEBUG)
             try:
                 if sys.stdout is not None:
@@ -90,6 +101,36 @@ def main(arguments: Sequence[str] | None = None) -> int:
             except OSError:  # what the error says already
                 _drop_output()
             return 2
+
+
+@contextmanager
+def _terminable() -> Iterator[list[str]]:
+    """SIGTERM ends the block as Ctrl-C does, so that workers end and what is half written goes.
+
+    Yields:
+        Its name once it has arrived. Sent again, it ends the process at once.
+    """
+    arrived: list[str] = []
+
+    def end(number: int, frame: FrameType | None) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGCHLD, lambda number, frame: None)  # workers may end of it too, which is no news
+        arrived.append(signal.Signals(number).name)
+        raise KeyboardInterrupt(*arrived)
+
+    if threading.current_thread() is not threading.main_thread():  # which alone hears signals
+        yield arrived
+        return
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield arrived
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _ended(terminated: Sequence[str]) -> int:
+    LOG.error("dfmodels: ended by %s", *terminated)
+    return 128 + signal.SIGTERM
 
 
 def _drop_output() -> None:

@@ -9,7 +9,6 @@ import ipaddress
 import logging
 import os
 import shutil
-import signal
 import socket
 import threading
 import time
@@ -417,7 +416,7 @@ def run(
         OSError: the address cannot be had.
         ImportError: gradio is missing.
     """
-    with listening(host, port) as listener, TemporaryDirectory(prefix="dfmodels-app-") as name, terminable():
+    with listening(host, port) as listener, TemporaryDirectory(prefix="dfmodels-app-") as name:
         folder = Path(name)
         os.environ.update(QUIET, GRADIO_TEMP_DIR=str(folder / "uploads"))
         require("gradio", "the page")
@@ -527,20 +526,6 @@ def listening(host: str, port: int) -> Iterator[socket.socket]:
         yield listener
     finally:
         listener.close()
-
-
-@contextmanager
-def terminable() -> Iterator[None]:
-    """SIGTERM ends the block as Ctrl-C does, so that what stands behind it is done too."""
-
-    def end(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class OnlyFromHere:

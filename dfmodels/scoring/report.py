@@ -163,7 +163,7 @@ def _ended(error: BaseException | None) -> str | None:
     if error is None:
         return None
     if isinstance(error, KeyboardInterrupt):
-        return "The run was broken off by hand"
+        return f"The run was broken off by {str(error) or 'hand'}"
     return f"The run ended with an error ({str(error) or type(error).__name__})"
 
 

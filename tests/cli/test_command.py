@@ -3,10 +3,13 @@
 import contextlib
 import io
 import logging
+import os
 import shlex
+import signal
 import subprocess
 import sys
 import warnings
+from pathlib import Path
 
 import pytest
 import torch
@@ -49,6 +52,23 @@ def test_version(capsys):
 def test_as_a_module():
     done = subprocess.run([sys.executable, "-m", "dfmodels", "--version"], capture_output=True, text=True)
     assert done.stdout == f"dfmodels {dfops.__version__}\n", done.stderr
+
+
+@pytest.mark.parametrize("start", [["-m", "dfmodels"], ["-c", "from dfmodels.__main__ import main; main()"]])
+def test_an_interrupt_while_torch_is_imported(tmp_path, start):
+    (tmp_path / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(60)\n")
+    environment = {**os.environ, "PYTHONPATH": f"{tmp_path}:{Path(dfmodels.__file__).parents[1]}"}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen([sys.executable, *start], text=True, env=environment, **pipes) as command:
+        assert command.stdout.readline() == "importing\n"
+        command.send_signal(signal.SIGINT)
+        assert command.communicate() == ("", "dfmodels: interrupted\n")
+    assert command.returncode == 130
+
+
+def test_the_script_begins_where_an_interrupt_is_heard():
+    project = (Path(dfmodels.__file__).parents[1] / "pyproject.toml").read_text()
+    assert '[project.scripts]\ndfmodels = "dfmodels.__main__:main"\n' in project
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -573,6 +573,20 @@ def test_rows_may_go_to_both(capsys, weights, tmp_path):
     assert json.loads(shown) == rows_of(out)
 
 
+def test_what_is_done_stays_when_a_run_is_ended_by_sigterm(capsys, weights, tmp_path, monkeypatch):
+    before = signal.getsignal(signal.SIGTERM)
+    videos = three(tmp_path)
+    out, page = tmp_path / "scores.csv", tmp_path / "page.html"
+    at_video(monkeypatch, 2, lambda: signal.raise_signal(signal.SIGTERM))
+    given = ["--weights", weights, "--faces", "none", "--out", out, "--report", page]
+    status, shown, err = score(capsys, *videos, *given)
+    assert status == 143
+    assert shown.startswith("1 of 3 videos: ")
+    assert err.endswith("dfmodels: ended by SIGTERM\n")
+    assert "The run was broken off by SIGTERM" in html.unescape(page.read_text())
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
 def test_what_is_done_stays_when_a_run_is_interrupted(capsys, weights, tmp_path, monkeypatch):
     videos = three(tmp_path)
     out, page = tmp_path / "scores.csv", tmp_path / "page.html"

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dfmodels.training.run import FINAL, METRICS
+from dfmodels.training.run import FINAL, METRICS, RunFolder
 from tests.video.videos import write_image
 
 ROOT = Path(__file__).parents[2]
@@ -177,7 +177,8 @@ def test_two_processes_train_as_one_with_twice_the_batch(tmp_path):
         assert len(keys) == len(set(keys)) == 24
 
 
-def test_the_command_line_in_two_processes_trains_as_one_with_twice_the_batch(tmp_path):
+def typed_training(tmp_path):
+    """The command line, but for --out, of a training on images that are written."""
     draws = np.random.default_rng(0)
     for video in (
         f"{split}/{kind}/{split}{i}" for split in ("train", "val") for kind in ("real", "fake") for i in "12"
@@ -187,8 +188,43 @@ def test_the_command_line_in_two_processes_trains_as_one_with_twice_the_batch(tm
         for t in range(3):
             write_image(folder / f"{t}.png", draws.integers(0, 256, (32, 32, 3), np.uint8))
     typed = ["dfmodels", "train", "frame", "--data", str(tmp_path / "data"), "--faces", "none", "--device", "cpu"]
-    typed += ["--set", "epochs=1", "freeze_norms=true", "model.encoder=resnet18", "model.size=32"]
-    typed += ["clips_per_video=3", "frames_per_video=3"]
+    return [*typed, "--set", "model.encoder=resnet18", "model.size=32", "clips_per_video=3", "frames_per_video=3"]
+
+
+@pytest.mark.parametrize("whom", ["all", "the training"])
+def test_sigterm_ends_a_training_tidily(tmp_path, whom):
+    out = tmp_path / "run"
+    typed = [*typed_training(tmp_path), "batch_size=4", "epochs=500", "num_workers=1", "save_every=1"]
+    training = subprocess.Popen(
+        [sys.executable, "-m", *typed, "--out", str(out)],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not (out / "last").is_dir():
+            assert time.monotonic() < deadline
+            assert training.poll() is None, training.stderr.read()
+            time.sleep(0.05)
+        os.killpg(training.pid, signal.SIGTERM) if whom == "all" else training.terminate()
+        _, said = training.communicate(timeout=60)  # until the last that may write there has ended
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(training.pid, signal.SIGKILL)
+    assert training.returncode == 128 + signal.SIGTERM, said
+    assert said.endswith("dfmodels: ended by SIGTERM\n")
+    assert "Traceback" not in said
+    assert "leaked" not in said
+    folder = RunFolder(out, resume=True)  # free, with a whole state
+    assert folder.progress()["step"] >= 1
+    folder.close()
+
+
+def test_the_command_line_in_two_processes_trains_as_one_with_twice_the_batch(tmp_path):
+    typed = [*typed_training(tmp_path), "epochs=1", "freeze_norms=true"]
     for launch, size in (([sys.executable, "-m"], 4), (LAUNCH, 2)):
         out = tmp_path / str(size)
         done = subprocess.run(
