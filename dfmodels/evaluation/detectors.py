@@ -137,7 +137,9 @@ def of_file(path: str | Path) -> Judged:
                 value = float(predict(str(video)))
             if not math.isfinite(value):
                 value, error = None, f"{video}: predict gave {value}, not a finite number"
-        except (Exception, SystemExit) as problem:  # whatever one video brings about costs no other
+        except KeyboardInterrupt:
+            raise
+        except BaseException as problem:  # whatever one video brings about costs no other
             LOG.debug("%s", video, exc_info=True)
             error = f"{video}: {type(problem).__name__}: {problem}".removesuffix(": ")
         seconds = time.perf_counter() - begun
@@ -172,7 +174,9 @@ def _predict(path: Path) -> Callable[[str], Any]:
                     raise ValueError(f"several offer predict ({names}): name one `predict` in the module")
                 if owners:
                     found = (owners[0]() if isinstance(owners[0], type) else owners[0]).predict
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a file of somebody else's may raise anything
         LOG.debug("%s", path, exc_info=True)
         raise ValueError(f"--model {path} cannot be used: {type(error).__name__}: {error}") from error
     finally:

@@ -161,6 +161,26 @@ def test_a_file_of_python(folder, tmp_path, evaluate):
     assert "RuntimeError: no" in metrics["failed"][0]["reason"]
 
 
+ODD = "class Odd(BaseException): pass\n"
+
+
+def test_what_a_file_of_python_raises(folder, tmp_path, evaluate):
+    """Whatever it is it costs one row, or is an error of usage where it comes with the import; but for an interrupt."""
+    model, data = tmp_path / "mine.py", ["--data", folder / "index.csv"]
+    model.write_text(f"{ODD}def predict(path):\n    if '1.mp4' in path: raise Odd('no')\n    return 7.0\n")
+    status, metrics, _ = evaluate("--model", model, *data)
+    assert status == 1
+    (failed,) = metrics["failed"]
+    assert "Odd: no" in failed["reason"]
+    model.write_text(f"{ODD}raise Odd('at once')\n")
+    status, _, output = evaluate("--model", model, *data)
+    assert status == 2
+    assert "mine.py cannot be used: Odd: at once" in output
+    for text in ("def predict(path): raise KeyboardInterrupt", "raise KeyboardInterrupt"):
+        model.write_text(text)
+        assert evaluate("--model", model, *data)[0] == 130
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
