@@ -6,6 +6,8 @@ import platform
 import sys
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,7 +73,7 @@ def environment(
         "faces": getattr(crops, "faces", None),
         "seed": recipe.seed,
         "device": str(device),
-        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor(),
+        "device_name": torch.cuda.get_device_name(device) if device.type == "cuda" else _processor(),
         "processes": accelerator.num_processes,
         "threads": torch.get_num_threads(),
         "command": command,
@@ -84,6 +86,16 @@ def environment(
             "accelerate": require("accelerate", "training").__version__,
         },
     }
+
+
+def _processor() -> str:
+    """Name of the CPU; where the system tells none, what kind it is."""
+    with suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines():
+            name, _, value = line.partition(":")
+            if name.strip() == "model name" and value.strip():
+                return value.strip()
+    return platform.processor() or platform.machine()
 
 
 def notes(recipe: Recipe, facts: Mapping[str, Any], what: str, epoch: Mapping[str, Any]) -> dict[str, Any]:

@@ -269,8 +269,9 @@ class RunFolder:
         except (OSError, RuntimeError, SafetensorError) as error:
             progress = self.progress()
             left = "no state was saved yet" if progress is None else f"{self.state} holds step {progress['step']}"
+            reason = str(error).rpartition(" cannot be written: ")[2]  # the file is named already
             raise OSError(
-                f"{self.path}: {what} cannot be written: {error}. {left}; make room, then go on with --resume"
+                f"{self.path}: {what} cannot be written: {reason}. {left}; make room, then go on with --resume"
             ) from error
 
 

@@ -61,6 +61,7 @@ def test_what_a_run_leaves(tmp_path):
     facts = json.loads((tmp_path / "run" / "environment.json").read_text())
     assert facts["videos"] == {"train real": 12, "train fake": 12, "val real": 4, "val fake": 4}
     assert facts["versions"]["torch"] == torch.__version__
+    assert facts["device_name"]
 
 
 def test_calibrations_of_weights_that_a_run_overwrites_go(tmp_path):
@@ -323,6 +324,16 @@ def test_a_full_disk_leaves_the_last_state_whole(tmp_path, monkeypatch):
     run(tmp_path / "run", resume=True)
     run(tmp_path / "undisturbed")
     assert (tmp_path / "run" / FINAL).read_bytes() == (tmp_path / "undisturbed" / FINAL).read_bytes()
+
+
+def test_weights_that_cannot_be_written(tmp_path, monkeypatch):
+    def full(self, path, **notes):
+        raise OSError(f"{path} cannot be written: No space left on device")
+
+    monkeypatch.setattr(engine.weights, "save", full)
+    with pytest.raises(OSError, match=r"best\.safetensors cannot be written: No space left") as caught:
+        run(tmp_path / "run")
+    assert str(caught.value).count("cannot be written") == 1
 
 
 @pytest.mark.parametrize("name", METRICS)
