@@ -1,6 +1,7 @@
 """LSDA by its recipe: what it is trained on, what it refuses, and that it learns to tell unseen people's forgeries."""
 
 import warnings
+from dataclasses import replace
 
 import pytest
 import torch
@@ -67,6 +68,22 @@ def test_domains_and_their_identities_come_from_the_rows(miniature):
     assert (three.options.pull, three.options.push) == ((1, 3), (2,))
     unknown = recipe(pull=["Other"], push=[]).objective(found)
     assert (unknown.options.pull, unknown.options.push, unknown.options.real_weight) == ((), (), 0.0)
+
+
+def test_a_loss_that_is_left_out_and_methods_without_a_name_are_said(miniature, caplog):
+    videos = rows(miniature)
+    recipe().objective(videos)
+    assert caplog.text == ""
+    with caplog.at_level("WARNING"):
+        assert recipe(pull=["A"], push=["B"]).objective(videos).options.real_weight == 0
+    assert "the loss 'real' is left out" in caplog.text
+    assert "(pull: A)" in caplog.text
+    assert "--set pull=[...] push=[...]" in caplog.text
+    caplog.clear()
+    recipe().objective([replace(video, method="") if video.label else video for video in videos])
+    fakes = sum(video.label for video in videos)
+    assert f"{fakes} fakes name no method and are taken for those of one" in caplog.text
+    assert "but unnamed ones" in caplog.text
 
 
 def test_encoders(miniature):

@@ -1,5 +1,6 @@
 """The training of LSDA."""
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from dfmodels.options import check_choice, check_number, check_option
 from dfmodels.training.objectives.lsda import PRESETS, LSDADistillation
 from dfmodels.training.recipe import Recipe, register
 
+LOG = logging.getLogger(__name__)
 REAL_ENCODERS = ("iresnet100", "student")
 
 
@@ -71,10 +73,26 @@ class LSDA(Recipe):
                 "mean nothing; untrained_real_encoder=true trains all the same, as the released code does"
             )
         methods = methods_of(videos)
+        unnamed = sum(bool(video.label and not video.method) for video in videos)
+        if unnamed:
+            LOG.warning(
+                "warning: %d fakes name no method and are taken for those of one: the encoder of a manipulation learns "
+                "from its own alone, so fill in the column method",
+                unnamed,
+            )
         pull, push = (
             tuple(methods.index(name) + 1 for name in names if name in methods) for names in (self.pull, self.push)
         )
-        options: dict[str, Any] = {} if pull or push else {"real_weight": 0.0}
+        options: dict[str, Any] = {}
+        if not (pull or push):
+            options["real_weight"] = 0.0
+            LOG.warning(
+                "warning: the loss 'real' is left out: of the manipulations that keep the identity (pull: %s) and that "
+                "swap it (push: %s) the data hold none, but %s; say which do which by --set pull=[...] push=[...]",
+                ", ".join(self.pull) or "none",
+                ", ".join(self.push) or "none",
+                ", ".join(name or "unnamed ones" for name in methods),
+            )
         student = lsda(**self.model)
         real: nn.Module | str = make_encoder(student.config) if self.real_encoder == "student" else self.real_encoder
         training = LSDADistillation(
