@@ -286,11 +286,19 @@ def _calibration(metrics: Mapping[str, Any], videos: Scores, before: Scores | No
 
 
 def _groups(level: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """Tables of the groupings of a level, those of GROUPINGS first."""
+    """Tables of the groupings of a level, those of GROUPINGS first; none of a single group of all rows."""
+    counts = ("n_real", "n_fake", "n_failed")
+
+    def repeats(group: Mapping[str, Any] | None) -> bool:
+        return group is not None and all(group[name] == level["all"][name] for name in counts)
+
     found = {
         name: groups
         for name, groups in level.items()
-        if name not in ("all", "seen", "unseen", "why") and isinstance(groups, Mapping) and groups
+        if name not in ("all", "seen", "unseen", "why")
+        and isinstance(groups, Mapping)
+        and groups
+        and not (name != "method" and len(groups) == 1 and all(map(repeats, groups.values())))
     }
     for name in sorted(found, key=lambda name: list(GROUPINGS).index(name) if name in GROUPINGS else len(GROUPINGS)):
         rows = list(found[name].items())

@@ -82,6 +82,17 @@ def test_it_says_what_the_metrics_say(whole):
     assert f"{metrics['as_deepfakebench']['auc']:.3f}" in page.text
 
 
+def test_a_grouping_that_only_repeats_all_is_no_table():
+    columns = {"split": ["test"] * 4, "dataset": ["Set"] * 4, "compression": ["c23", "c23", "c40", "c40"]}
+    scores = Scores.of(list("abcd"), [0, 1, 0, 1], [0.1, 0.9, 0.2, 0.8], columns=columns)
+    metrics = judge(scores, resamples=0)
+    assert set(metrics["levels"]["video"]) >= {"split", "dataset", "compression"}
+    text = Page(render(metrics, scores)).text
+    assert "Compressions" in text
+    assert "Data sets" not in text
+    assert "Splits" not in text
+
+
 def test_hostile_names_are_shown_and_never_run():
     scores = table(name=HOSTILE + "{}.mp4", method=(HOSTILE, "b"))
     metrics = judge(scores, resamples=0, about={"detector": HOSTILE, "note": [HOSTILE]})
