@@ -2,6 +2,8 @@
 
 import argparse
 import logging
+import os
+import shlex
 from pathlib import Path
 
 from dfmodels.cli.loading import (
@@ -52,6 +54,7 @@ def run(options: argparse.Namespace) -> int:
     from dfmodels.optional import require
     from dfmodels.training.engine import train
     from dfmodels.training.run import FAILED
+    from dfmodels.weights import find
 
     recipe = parse_recipe(options.recipe, options.set)
     if options.seed is not None:
@@ -85,4 +88,19 @@ def run(options: argparse.Namespace) -> int:
         return 1
     if failed:
         LOG.warning("videos that could not be read: %d; %s says why", len(failed), Path(options.out) / FAILED)
+    if os.environ.get("RANK", "0") == "0":  # of several processes the one that writes
+        tested = any(video.split == "test" for video in videos)
+        print(f"weights in {find(options.out)}" + (f"; {_next(options)} judges them" if tested else ""))
     return 1 if failed else 0
+
+
+def _next(options: argparse.Namespace) -> str:
+    """The command that judges the run on the split test."""
+    report = str(options.out).rstrip("/") + "-report"
+    words = ["dfmodels", "evaluate", options.out, "--data", options.data, "--out", report]
+    for name in ("faces", "cache"):
+        value = getattr(options, name)
+        words += [] if value is None else [f"--{name}", value]
+    for rows in options.where:
+        words += ["--where", rows]
+    return shlex.join(words)

@@ -183,3 +183,11 @@ def check_encoder(encoder: Any) -> None:
         # all of timm's are too many to list
         known = f"; {close}" if close.startswith("did") else ""
         raise ValueError(f"encoder must be {what}{known}, got {encoder!r}")
+    try:
+        timm.get_pretrained_cfg(encoder)
+    except RuntimeError as error:
+        name = encoder.partition(".")[0]
+        known = hint(encoder, [name, *timm.list_pretrained(f"{name}.*")])
+        raise ValueError(
+            f"encoder must be {name!r} without a tag or with one of timm's; {known}, got {encoder!r}"
+        ) from error

@@ -125,6 +125,20 @@ def _check_classes(videos: Sequence[Video]) -> None:
             )
 
 
+def _check_size(recipe: Recipe, size: tuple[int, int]) -> None:
+    """Raise ValueError where the recipe's augmentation does not take crops of the detector's size."""
+    augment = recipe.augmentation()
+    if augment is None:
+        return
+    try:
+        with torch.random.fork_rng(devices=[]):
+            augment(torch.zeros(1, 3, *size, dtype=torch.uint8))
+    except ValueError as error:
+        raise ValueError(
+            f"model.size must be one that the augmentation of the recipe {recipe.name} takes, got {size[0]} x {size[1]}"
+        ) from error
+
+
 @dataclass
 class _Position:
     """How far a training has come: steps of the optimiser done, in all and in this epoch; and the best so far."""
@@ -170,6 +184,7 @@ class _Training:
         self.student: Detector = objective.student
         self.student.trained, self.student.origin = False, Origin()
         contract = self.student.contract
+        _check_size(recipe, contract.size)
         self.samples = recipe.samples(balanced(training, recipe), crops, contract)
         self.validation = (
             Validation(recipe.validation(validating, crops, contract), recipe, accelerator) if validating else None

@@ -44,6 +44,7 @@ def test_trains_and_goes_on(index, tmp_path, capsys):
     out = tmp_path / "run"
     assert train("--data", index, "--out", out, "--set", "epochs=1") == 0
     assert load(out / FINAL).name == load(out / BEST).name == "tiny"
+    assert capsys.readouterr().out == f"weights in {out / BEST}\n"  # no split test, so nothing judges them
     assert train("--data", index, "--out", out, "--set", "epochs=1") == 2
     assert "is not empty: go on there with --resume" in capsys.readouterr().err
     assert train("--data", index, "--out", out, "--set", "epochs=1", "--resume") == 0
@@ -86,6 +87,14 @@ def test_usage(arguments, message, capsys, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
+def test_crops_too_small_for_the_augmentation(index, tmp_path, capsys):
+    given = ["--data", index, "--faces", "none", "--out", str(tmp_path / "run"), "--device", "cpu"]
+    assert main(["train", "frame", *given, "--set", "model.size=1", "model.encoder=resnet18"]) == 2
+    assert (
+        "model.size must be one that the augmentation of the recipe frame takes, got 1 x 1" in capsys.readouterr().err
+    )
+
+
 def test_unknown_recipe(capsys):
     assert main(["train", "stll", "--print"]) == 2
     assert "unknown recipe 'stll'; did you mean 'stil'" in capsys.readouterr().err
@@ -116,7 +125,9 @@ def test_from_raw_films_to_a_report(tmp_path, monkeypatch, capfd):
     assert prepared.startswith("30 of 30 videos are prepared in crops")
     with monkeypatch.context() as patch:
         patch.setattr(FilmCrops, "__init__", lambda *arguments: pytest.fail("a film is decoded"))
-        typed(f"train frame --data videos.csv --cache crops --out run --device cpu {rows} {settings} epochs=2")
+        said = typed(f"train frame --data videos.csv --cache crops --out run --device cpu {rows} {settings} epochs=2")
+    judge = f"dfmodels evaluate run --data videos.csv --out run-report --cache crops {rows}"
+    assert said.out == f"weights in {Path('run/best.safetensors')}; {judge} judges them\n"
     with open("run/metrics.csv", newline="") as file:
         kinds = [row["kind"] for row in csv.DictReader(file)]
     assert kinds == ["step", "epoch"] * 2

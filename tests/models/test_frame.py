@@ -189,6 +189,7 @@ def test_no_frames():
     ("encoder", "message"),
     [
         ("bench_xcpetion", r"did you mean 'bench_xception'"),
+        ("resnet18.notag", r"encoder must be 'resnet18' without a tag or with one of timm's; did you mean '?resnet18"),
         ("resnet_18", r"name of a network of timm; did you mean"),
         ("hf-hub:timm/resnet18.a1_in1k", r"encoder must be .* got 'hf-hub:timm/resnet18\.a1_in1k'"),
     ],
