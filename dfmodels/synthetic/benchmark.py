@@ -6,11 +6,11 @@ A forgery a_b is made of the recording of a, as in FaceForensics++, and b gives 
     ResampledSwap       face of b in the colours of a, well blended: one frame shows the traces of its enlargement only
     FramewiseSynthesis  face of a synthesised anew in every frame: each is plausible, together they are unsteady
     BorrowedMotion      lips or gaze of b's recording: each frame is plausible and time steady, but the parts of the
-                        face do not move together
+                        face neither move nor rest together
 
 What single frames of the last two show has the same distribution as in real films, by construction. Of
 FramewiseSynthesis by that of the talking heads: real films pass through the same synthesis with its numbers held. Of
-BorrowedMotion by `_paired_courses`: what moves together in a real film is independent at any one time.
+BorrowedMotion by `_motion`: what moves together in a real film is independent at any one time.
 """
 
 from __future__ import annotations
@@ -42,9 +42,11 @@ from dfmodels.video.encode import write_video
 FORGERIES = ("SeamSwap", "ResampledSwap", "FramewiseSynthesis", "BorrowedMotion")
 RATE_FACTORS = {"c23": 23, "c40": 40}
 FPS = 25
+BURST = (0.3, 0.8)  # seconds that a burst of movement lasts, and the pause behind it
+LIPS, GAZE = ("mouth", "smile"), ("blink", "gaze_x", "gaze_y")  # parts that a forgery takes
 
-_CONFIG = replace(DEFAULT_CONFIG, fps=FPS, quality=None)
-_BENCHMARK = 111  # stream of random numbers, beside those of the talking heads and the miniature
+_CONFIG = replace(DEFAULT_CONFIG, fps=FPS, quality=None, noise=(0.5, 2.0), motion=(0.6, 1.3))
+_BENCHMARK, _TURNS = 111, 112  # streams of random numbers, beside those of the talking heads and the miniature
 
 
 def write_benchmark(
@@ -163,9 +165,10 @@ class _Recording(NamedTuple):
     @classmethod
     def of(cls, person: int, frames: int, size: int, seed: int) -> _Recording:
         rng = np.random.default_rng([_BENCHMARK, seed, person])
-        config = replace(_CONFIG, flicker=float(rng.uniform(0.5, 0.9)))
+        config = replace(_CONFIG, flicker=float(rng.uniform(0.8, 1.0)))
         scene = Scene(int(rng.integers(2**62)), int(rng.integers(2**62)), size, config)
-        return cls(person, scene, _motion(rng, scene.motion(frames)), rng)
+        clock = _clock(np.random.default_rng([_TURNS, seed, person // 2]), frames, person % 2)
+        return cls(person, scene, _motion(rng, clock, scene.motion(frames)), rng)
 
 
 def _films(own: _Recording, other: _Recording, frames: int) -> dict[str, NDArray[np.uint8]]:
@@ -186,40 +189,77 @@ def _films(own: _Recording, other: _Recording, frames: int) -> dict[str, NDArray
 # ---------------------------------------------------------------------- motion
 
 
-def _paired_courses(
-    rng: np.random.Generator, frames: int, low: float, high: float
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Two courses (T,) of low to high hertz of which the second follows the first by a quarter of a period.
+def _clock(rng: np.random.Generator, frames: int, turn: int) -> NDArray[np.float64]:
+    """Seconds (T,) that pass in bursts of movement only: the clock stands still in the pauses between them.
 
-        s(t) = sum_k a_k cos(w_k t) + b_k sin(w_k t),    h(t) = sum_k a_k sin(w_k t) - b_k cos(w_k t)
-
-    with a_k, b_k normal: s and h are Gaussian processes of variance 1, and s(t), h(t) are independent at the same t, so
-    only their course tells whether they belong together.
+    Args:
+        rng: of the bursts; the same for both people of a pair.
+        frames: T.
+        turn: 0 or 1; one person moves while the other rests, as in a conversation.
     """
+    lengths = rng.uniform(*BURST, 2 + math.ceil(frames / FPS / BURST[0]))
+    moving = np.arange(len(lengths)) % 2 == turn
+    # ends of the pieces, the first of which has begun before the film, and how far the clock is there
+    ends, reached = (np.concatenate(((0,), np.cumsum(piece))) for piece in (lengths, lengths * moving))
+    clock: NDArray[np.float64] = np.interp(np.arange(frames) / FPS, ends - rng.uniform(0, lengths[0]), reached)
+    return clock
+
+
+def _course(rng: np.random.Generator, clock: NDArray[np.float64], low: float, high: float) -> NDArray[np.float64]:
+    """A Gaussian process (T,) of variance 1 and low to high hertz: sum_k a_k cos(w_k c) + b_k sin(w_k c)."""
     count = 6
-    phase = 2 * np.pi * rng.uniform(low, high, count) * np.arange(frames)[:, None] / FPS
+    phase = 2 * np.pi * rng.uniform(low, high, count) * clock[:, None]
     a, b = rng.normal(0, 1 / math.sqrt(count), (2, count))
-    return np.cos(phase) @ a + np.sin(phase) @ b, np.sin(phase) @ a - np.cos(phase) @ b
+    course: NDArray[np.float64] = np.cos(phase) @ a + np.sin(phase) @ b
+    return course
 
 
-def _motion(rng: np.random.Generator, loose: Motion) -> Motion:
-    """A motion whose parts belong together: lips with jaw and nods, gaze with turns of the head."""
-    frames = len(loose.x)
-    lips, jaw = _paired_courses(rng, frames, 1.2, 2.8)
-    turn, gaze = _paired_courses(rng, frames, 0.3, 0.9)
-    wide, deep = rng.uniform(0.2, 0.32, 2)
+def _motion(rng: np.random.Generator, clock: NDArray[np.float64], loose: Motion) -> Motion:
+    """A motion whose parts move together and rest together: lips with the jaw and nods, gaze with turns of the head.
+
+        lips(t) = (s(t) + o) / sqrt(2),    jaw(t) = (s(t) - o) / sqrt(2)
+
+    s is a Gaussian process of variance 1 on the clock of the recording, and o, standard normal, is held through it. At
+    any one time the two are standard normal and independent, as lips of one recording are of the jaw of another; along
+    time they move by the same, and only while the clock runs. So it is with gaze and turns. Camera and light, of which
+    no forgery takes a part, keep their own time.
+
+    Args:
+        rng: of the courses.
+        clock: of the recording (T,).
+        loose: what is not said here.
+    """
+
+    def course(low: float, high: float) -> NDArray[np.float64]:
+        return _course(rng, clock, low, high)
+
+    def coupled(low: float, high: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        moved, held = course(low, high), rng.standard_normal()
+        return (moved + held) / math.sqrt(2), (moved - held) / math.sqrt(2)
+
+    lips, jaw = coupled(1.5, 3.5)
+    gaze, turn = coupled(1.0, 2.5)
     return replace(
         loose,
-        mouth=np.clip(0.35 + wide * lips, 0, 1),
-        jaw=np.clip(0.35 + deep * jaw, 0, 1),
-        pitch=loose.pitch + 0.03 * jaw,
-        yaw=loose.yaw + 0.12 * turn,
-        gaze_x=np.clip(0.6 * gaze + 0.3 * loose.gaze_x, -1.4, 1.4),
+        mouth=np.clip(0.5 + 0.5 * lips, 0, 1),
+        smile=np.clip(0.5 * lips, -1, 1),
+        jaw=np.clip(0.5 + 0.5 * jaw, 0, 1),
+        brows=0.03 * jaw,
+        gaze_x=0.9 * gaze,
+        gaze_y=0.5 * gaze,
+        blink=np.clip(0.9 * gaze - 0.4, 0, 1),
+        x=0.03 * turn,
+        y=0.02 * jaw,
+        zoom=1.3 + 0.02 * course(0.3, 0.8),
+        roll=np.radians(3 * course(0.5, 1.3)),
+        yaw=0.15 * turn,
+        pitch=0.10 * jaw,
     )
 
 
 def _borrowed(own: Motion, other: Motion, rng: np.random.Generator) -> Motion:
-    parts = ("mouth", "smile") if rng.random() < 0.5 else ("gaze_x", "gaze_y")
+    """Lips, or gaze and lids, as they move in the other recording."""
+    parts = LIPS if rng.random() < 0.5 else GAZE
     return replace(own, **{part: getattr(other, part) for part in parts})
 
 
