@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from dfmodels.data.cache import CropCache
-from dfmodels.data.clips import draw_plan
 from dfmodels.data.crops import CropSource
 from dfmodels.data.index import LABELS, Video, load_videos, where
 from dfmodels.data.prepare import CropJob, Prepared, prepare_crops
@@ -36,54 +35,70 @@ TRAINED_ON = COMPRESSIONS[0]
 SIZE = 64
 # Detectors small enough for two CPU cores, and what their training then needs in place of the published numbers. Every
 # module of the published networks is in them, but for LSDA's encoders and the network of the frame classifier.
-REDUCED: dict[str, dict[str, Any]] = {
-    "frame": {
-        "epochs": 20,
-        "learning_rate": 1e-3,
-        "clips_per_video": 4,
-        "balance": "oversample",
-        "model.encoder": "test_resnet",
-        "model.size": SIZE,
-    },
-    "lsda": {
-        "epochs": 120,
-        "learning_rate": 1e-3,
-        "real_encoder": "student",
-        "untrained_real_encoder": True,
-        "model.encoder": "plain",
-        "model.channels": [24, 48, 96, 96],
-        "model.width": 64,
-        "model.size": SIZE,
-    },
-    "stil": {
-        "epochs": 8,
-        "batch_size": 16,
-        "learning_rate": 3e-3,
-        "clips_per_video": 4,
-        "model.num_frames": 8,
-        "model.size": SIZE,
-        "model.layers": [1, 1, 1],
-        "model.planes": [16, 32, 64],
-        "model.stem_channels": [16, 24],
-        "model.reduction": 2,
-        "model.shift_init": "random",  # from the released start it learns nothing on so few clips
-    },
-    "ddl": {
-        "epochs": 12,
-        "batch_size": 16,
-        "learning_rate": 3e-3,
-        "clips_per_video": 2,
-        "balance": "oversample",
-        "model.num_frames": 8,
-        "model.size": SIZE,
-        "model.stem_channels": [8, 16],
-        "model.widths": [24, 48, 48],
-        "model.num_convs": [2, 2, 2],
-        "model.strides": [2, 2, 1],
-        "model.exit_channels": [64, 32],
-        "model.fusion_channels": 128,
-        "model.gamma": 1.0,
-    },
+REDUCED: dict[str, Recipe] = {
+    name: find_recipe(recipe).with_settings({**settings, "model.size": SIZE})
+    for name, recipe, settings in (
+        (
+            "frame",
+            "frame",
+            {
+                "epochs": 20,
+                "learning_rate": 1e-3,
+                "clips_per_video": 4,
+                "balance": "oversample",
+                "model.encoder": "test_resnet",
+            },
+        ),
+        (
+            "lsda",
+            "lsda",
+            {
+                "epochs": 100,
+                "learning_rate": 1e-3,
+                "real_encoder": "student",
+                "untrained_real_encoder": True,
+                "model.encoder": "plain",
+                "model.channels": [24, 48, 96, 96],
+                "model.width": 64,
+            },
+        ),
+        (
+            "stil",
+            "stil-deepfakebench",  # of neighbouring frames; those of the authors' are a quarter of a second apart
+            {
+                "epochs": 12,
+                "batch_size": 16,
+                "learning_rate": 1e-3,
+                "clips_per_video": 2,
+                "balance": "oversample",
+                "model.num_frames": 8,
+                "model.layers": [1, 1, 1],
+                "model.planes": [16, 32, 64],
+                "model.stem_channels": [16, 24],
+                "model.reduction": 2,
+                "model.shift_init": "random",  # from the released start it learns nothing on so few clips
+            },
+        ),
+        (
+            "ddl",
+            "ddl",
+            {
+                "epochs": 22,
+                "batch_size": 16,
+                "learning_rate": 1e-3,
+                "clips_per_video": 2,
+                "balance": "oversample",
+                "model.num_frames": 8,
+                "model.stem_channels": [8, 16],
+                "model.widths": [24, 48, 48],
+                "model.num_convs": [2, 2, 2],
+                "model.strides": [2, 2, 1],
+                "model.exit_channels": [64, 32],
+                "model.fusion_channels": 128,
+                "model.gamma": 1.0,
+            },
+        ),
+    )
 }
 
 
@@ -91,14 +106,15 @@ def reduced(name: str, seed: int = 0, **settings: Any) -> Recipe:
     """The recipe of a detector of REDUCED, small enough for two CPU cores.
 
     Args:
-        name: of the recipe.
+        name: of the detector.
         seed: of the training.
         settings: further ones, in the place of those of REDUCED.
 
     Raises:
-        ValueError: another name or setting.
+        KeyError: another name.
+        ValueError: another setting.
     """
-    return find_recipe(name).with_settings({**REDUCED[name], "seed": seed, **settings})
+    return REDUCED[name].with_settings({"seed": seed, **settings})
 
 
 def ground(
@@ -122,15 +138,10 @@ def ground(
 
 
 def prepared(recipe: Recipe, videos: Sequence[Video], folder: str | Path, *, workers: int | None = None) -> CropSource:
-    """A source of the crops that a training by `recipe` takes from `videos`, in the cache `folder`."""
+    """Crops that a training by `recipe` takes from `videos`, of the training split, in the cache `folder`."""
     with torch.device("meta"):  # nothing is computed with it
         contract = build(recipe.detector, **recipe.model).contract
-    draws = {"train": recipe.draw, "val": None}
-    jobs = [
-        CropJob(video, contract, draw_plan(draws[video.split], contract, recipe.frames_per_video or None))
-        for video in videos
-        if video.split in draws
-    ]
+    jobs = [CropJob(video, contract, recipe.plan(video, contract)) for video in videos]
     cache = CropCache.open(folder, faces=FACES)
     with progress_bar(total=len(jobs), desc="preparing", unit="video") as bar:
 

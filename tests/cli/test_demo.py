@@ -23,7 +23,9 @@ def tiny(monkeypatch):
         monkeypatch.setattr(demo, name, value)
     small = {"epochs": 1, "clips_per_video": 1, "batch_size": 2}
     monkeypatch.setattr(demo, "SETTINGS", dict.fromkeys(NAMES, small))
-    monkeypatch.setattr(proving_ground, "REDUCED", {name: {**options, **small} for name, options in REDUCED.items()})
+    monkeypatch.setattr(
+        proving_ground, "REDUCED", {name: recipe.with_settings(small) for name, recipe in REDUCED.items()}
+    )
 
 
 @pytest.fixture(scope="module")
