@@ -246,16 +246,22 @@ def table(tried: Mapping[str, Tested], left_out: str) -> str:
         tried: detectors by name, each trained without `left_out` and tested on all of COMPRESSIONS.
         left_out: the method.
     """
-    lines = [["detector", *(f"seen, {name}" for name in COMPRESSIONS), f"left out, {TRAINED_ON}"]]
+    seen = [method for method in FORGERIES if method != left_out]
+    head = ["detector", *seen, *(f"all three, {name}" for name in COMPRESSIONS), f"left out: {left_out}"]
+    lines = [head]
     for name, tested in tried.items():
-        cells = [cell(tested.reports[compression], "seen") for compression in COMPRESSIONS]
-        lines.append([name, *cells, cell(tested.reports[TRAINED_ON], "unseen")])
-    head, *rows = (f"| {' | '.join(line)} |" for line in lines)
-    return "\n".join([f"Left out: {left_out}", "", head, "|---" * len(lines[0]) + "|", *rows])
+        levels = {compression: report["levels"]["video"] for compression, report in tested.reports.items()}
+        found = [
+            *(levels[TRAINED_ON]["method"][method] for method in seen),
+            *(levels[name]["seen"] for name in COMPRESSIONS),
+            levels[TRAINED_ON]["unseen"],
+        ]
+        lines.append([name, *map(cell, found)])
+    rows = [f"| {' | '.join(line)} |" for line in lines]
+    return "\n".join([rows[0], "|---" * len(head) + "|", *rows[1:]])
 
 
-def cell(report: Mapping[str, Any], group: str) -> str:
-    """The video AUC of a group, and between which numbers it lies."""
-    metrics = report["levels"]["video"][group]
+def cell(metrics: Mapping[str, Any]) -> str:
+    """The AUC of a group, and between which numbers it lies."""
     low, high = metrics["ci"]["auc"]
     return f"{metrics['auc']:.2f} [{low:.2f}, {high:.2f}]"

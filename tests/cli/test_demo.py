@@ -79,12 +79,12 @@ def test_all(capsys, monkeypatch, shared, tiny, arguments, folds, names):
     printed = capsys.readouterr().out
     text = (shared / "table.md").read_text()
     assert text.strip() in printed
-    for left_out, part in zip(folds, text.split("Left out: ")[1:], strict=True):
-        lines = part.splitlines()
-        assert lines[0] == left_out
-        assert len("\n".join(lines).strip().splitlines()) == 4 + len(names)
-        assert lines[2].split(" | ") == ["| detector", "seen, c23", "seen, c40", "left out, c23 |"]
-        for line, name in zip(lines[4 : 4 + len(names)], names, strict=True):
+    for left_out, part in zip(folds, text.split("\n\n"), strict=True):
+        seen = [method for method in FORGERIES if method != left_out]
+        head, _, *lines = [line.strip("| ").split(" | ") for line in part.strip().splitlines()]
+        assert head == ["detector", *seen, "all three, c23", "all three, c40", f"left out: {left_out}"]
+        assert [line[0] for line in lines] == list(names)
+        for name, *cells in lines:
             folder = shared / f"without-{left_out}" / name
             levels = [
                 json.loads((folder / f"report-{compression}" / "metrics.json").read_text())["levels"]["video"]
@@ -92,11 +92,16 @@ def test_all(capsys, monkeypatch, shared, tiny, arguments, folds, names):
             ]
             assert levels[0]["unseen"]["n_fake"] == levels[0]["method"][left_out]["n_fake"] == 4
             assert levels[0]["seen"]["n_fake"] == 12
-            wanted = [levels[0]["seen"], levels[1]["seen"], levels[0]["unseen"]]
-            assert line.startswith(f"| {name} |")
-            assert [cell.split()[0] for cell in line.split(" | ")[1:]] == [f"{each['auc']:.2f}" for each in wanted]
+            wanted = [
+                *(levels[0]["method"][method] for method in seen),
+                *(level["seen"] for level in levels),
+                levels[0]["unseen"],
+            ]
+            assert cells == [
+                "{:.2f} [{:.2f}, {:.2f}]".format(metrics["auc"], *metrics["ci"]["auc"]) for metrics in wanted
+            ]
             environment = json.loads((folder / "run" / "environment.json").read_text())
-            assert environment["methods"] == sorted(set(FORGERIES) - {left_out})
+            assert environment["methods"] == sorted(seen)
             assert environment["videos"] == {"train real": 4, "train fake": 12}
 
 
