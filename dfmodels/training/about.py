@@ -18,7 +18,7 @@ from dfmodels.data.crops import CropSource
 from dfmodels.data.index import Video, index_hash
 from dfmodels.optional import require
 from dfmodels.training.recipe import Recipe
-from dfmodels.training.run import BEST, CURVES, FINAL, RunFolder
+from dfmodels.training.run import BEST, CURVES, FINAL, FREE, RunFolder
 
 CARD = """---
 library_name: dfmodels
@@ -111,7 +111,7 @@ def notes(recipe: Recipe, facts: Mapping[str, Any], what: str, epoch: Mapping[st
     data = ", ".join(facts["datasets"]) or "an index"
     return {
         "note": f"trained on {data} by the recipe {recipe.name}, {what}",
-        "recipe": recipe.as_dict(),
+        "recipe": {name: value for name, value in recipe.as_dict().items() if name not in FREE},
         "metrics": {"of": f"the validation split after epoch {epoch['epoch']}", **judged}
         if judged
         else {"of": "no validation split"},
