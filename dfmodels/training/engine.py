@@ -156,7 +156,7 @@ class _Interval:
 
     sums: dict[str, Tensor] = field(default_factory=dict)
     batches: int = 0
-    begun: float = field(default_factory=time.perf_counter)
+    begun: float = field(default_factory=lambda: time.perf_counter())
     waited: float = 0.0
 
 

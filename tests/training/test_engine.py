@@ -4,7 +4,7 @@ import csv
 import json
 import resource
 import shutil
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,16 +108,25 @@ def test_workers_change_nothing(tmp_path):
     assert (tmp_path / "0" / FINAL).read_bytes() == (tmp_path / "1" / FINAL).read_bytes()
 
 
-@pytest.mark.parametrize(("seconds", "least", "most"), [(0.01, 0.5, 1), (0, 0, 0.5)])
-def test_the_share_of_the_time_in_which_the_model_waits_for_samples(tmp_path, monkeypatch, seconds, least, most):
-    drawn, shown = runs.Noise.sample, []
-    monkeypatch.setattr(runs.Noise, "sample", lambda self, *of: (time.sleep(seconds), drawn(self, *of))[1])
+def test_the_share_of_the_time_in_which_the_model_waits_for_samples(tmp_path, monkeypatch):
+    clock = SimpleNamespace(now=0.0)
+
+    def taking(seconds, work):
+        def worked(*arguments):
+            clock.now += seconds
+            return work(*arguments)
+
+        return worked
+
+    shown: list[str] = []
+    monkeypatch.setattr(engine, "time", SimpleNamespace(perf_counter=lambda: clock.now))
+    monkeypatch.setattr(runs.Noise, "sample", taking(0.5, runs.Noise.sample))  # 4 of a batch: 2 s
+    monkeypatch.setattr(runs.Tiny, "forward", taking(3.0, runs.Tiny.forward))
     monkeypatch.setattr(tqdm, "set_postfix", lambda bar, **said: shown.append(said["waiting"]))
     run(tmp_path / "run", {"epochs": 2})
     shares = [float(row["waiting"]) for row in rows(tmp_path / "run") if row["kind"] == "step"]
-    assert len(shares) == 2
-    assert all(least < share < most for share in shares)
-    assert shown == [f"{share:.0%}" for share in shares]
+    assert shares == pytest.approx([0.4, 0.4])
+    assert shown == ["40%", "40%"]
 
 
 def test_clips_that_a_video_does_not_have_are_not_judged(tmp_path, monkeypatch):
