@@ -123,7 +123,7 @@ def test_files_that_cannot_be_converted(capsys, model, tmp_path):
     dfmodels.save(ddl, other)
     for source, message in {
         tmp_path / "nowhere.pth": "does not exist",
-        tmp_path: "is a folder",
+        tmp_path: "is no folder with weights",
         text: "is no weights file: it is text that begins with 'no checkpoint'",
         code: "must hold a state dict (key -> tensor), got dict of folder",
         short: "neither safetensors nor what torch.save writes",
