@@ -102,7 +102,7 @@ def training(options, real_encoder=None, **student):
     detector = small("lsda", **student)
 
     def encoder():
-        return PlainEncoder(detector.config["channels"], detector.width)
+        return PlainEncoder(detector.config["channels"], detector.num_features)
 
     return LSDADistillation(detector, [encoder() for _ in range(4)], real_encoder or encoder(), **options)
 
