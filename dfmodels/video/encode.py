@@ -13,7 +13,9 @@ from dfmodels.optional import require
 def write_video(path: Path, frames: NDArray[np.uint8], *, fps: int = 25, crf: int = 23) -> None:
     """Encode frames as H.264 in an MP4.
 
-    One thread encodes, since with several the bytes depend on their number.
+    The same frames make the same bytes: one thread encodes, since with several the bytes depend on their number, and
+    x264 does without the approximations that it makes on each kind of CPU (of its macroblock tree), which were seen to
+    differ from run to run on one machine.
 
     Args:
         path: of the film.
@@ -26,7 +28,8 @@ def write_video(path: Path, frames: NDArray[np.uint8], *, fps: int = 25, crf: in
     """
     av = require("av", "encoding videos")
     with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "threads": "1"})
+        options = {"crf": str(crf), "threads": "1", "x264-params": "cpu-independent=1"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         stream.thread_count = 1

@@ -14,6 +14,7 @@ from dfmodels.synthetic import benchmark as module  # noqa: E402
 from dfmodels.synthetic import write_benchmark  # noqa: E402
 from dfmodels.synthetic.benchmark import FORGERIES  # noqa: E402
 from dfmodels.synthetic.talking_heads import Motion  # noqa: E402
+from dfmodels.video.encode import write_video  # noqa: E402
 
 SMALL = {"pairs": (1, 0, 1), "frames": 8, "size": 64, "seed": 5}
 
@@ -68,6 +69,17 @@ def test_arguments_decide_every_byte_and_workers_none(ground, tmp_path):
     write_benchmark(tmp_path / "other", **SMALL | {"seed": 6, "frames": 1, "pairs": (1, 0, 0)}, workers=1)
     film = "original_sequences/youtube/c23/videos/000.mp4"
     assert np.abs(read(tmp_path / "other" / film)[0].astype(float) - read(ground / film)[0]).mean() > 4
+
+
+def test_the_same_frames_make_the_same_bytes(tmp_path):
+    # long films, one after the other, by turns: there x264's code for one CPU rounds differently from run to run
+    films = module._films(*(module._Recording.of(person, 60, 96, 5) for person in range(2)), 60)
+    written = {name: set() for name in films}
+    for _ in range(4):
+        for name, film in films.items():
+            write_video(tmp_path / "film.mp4", film)
+            written[name].add((tmp_path / "film.mp4").read_bytes())
+    assert {name: len(files) for name, files in written.items()} == dict.fromkeys(films, 1)
 
 
 @pytest.fixture(scope="module")
