@@ -190,7 +190,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session(venv_backend="none", requires=["tree"])
 def demo(session: nox.Session) -> None:
-    """Train a small detector on the proving ground and judge it (minutes); -- --all for every one (half an hour)."""
+    """Train a small detector on the proving ground and judge it (minutes); -- --all for every one (20 minutes)."""
     run_in_tree(session, "dfmodels", "demo", *session.posargs)
 
 

@@ -39,7 +39,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     what.add_argument(
         "--all",
         action="store_true",
-        help="train every detector without one method of forgery and compare them on unseen people; half an hour on "
+        help="train every detector without one method of forgery and compare them on unseen people; 20 minutes on "
         "two cores. What is in --out already is gone on with",
     )
     parser.add_argument(
